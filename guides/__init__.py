@@ -1,0 +1,7 @@
+# Copyright ppl-disent contributors.
+# SPDX-License-Identifier: Apache-2.0
+"""The q side: guides written with torch and pyro only; networks come in through the constructor."""
+
+from guides.gaussian import Gaussian as Gaussian
+
+__all__ = ["Gaussian"]

@@ -1,0 +1,39 @@
+# Copyright ppl-disent contributors.
+# SPDX-License-Identifier: Apache-2.0
+"""Write, train and understand disentangled generative models in Pyro."""
+
+from ppl_disent.control import PI as PI
+from ppl_disent.control import CyclicalAnnealing as CyclicalAnnealing
+from ppl_disent.control import IncrementalPI as IncrementalPI
+from ppl_disent.control import LinearAnnealing as LinearAnnealing
+from ppl_disent.data import Dataset as Dataset
+from ppl_disent.data import load as load
+from ppl_disent.elbo import Step as Step
+from ppl_disent.elbo import TermELBO as TermELBO
+from ppl_disent.errors import ArgumentError as ArgumentError
+from ppl_disent.errors import CheckpointError as CheckpointError
+from ppl_disent.errors import DataError as DataError
+from ppl_disent.errors import NonFiniteError as NonFiniteError
+from ppl_disent.errors import SiteError as SiteError
+from ppl_disent.fit import fit as fit
+from ppl_disent.likelihood import Bernoulli as Bernoulli
+from ppl_disent.likelihood import Gaussian as Gaussian
+from ppl_disent.method import Method as Method
+from ppl_disent.method import builder as builder
+from ppl_disent.methods import beta_vae as beta_vae
+from ppl_disent.methods import capacity_vae as capacity_vae
+from ppl_disent.methods import control_vae as control_vae
+from ppl_disent.methods import dynamic_vae as dynamic_vae
+from ppl_disent.methods import vae as vae
+from ppl_disent.metrics import mig as mig
+from ppl_disent.metrics import reconstruction_error as reconstruction_error
+from ppl_disent.metrics import rmig as rmig
+from ppl_disent.nn import MLP as MLP
+from ppl_disent.nn import ConvDecoder as ConvDecoder
+from ppl_disent.nn import ConvEncoder as ConvEncoder
+from ppl_disent.optim import JointOptim as JointOptim
+from ppl_disent.optim import adam as adam
+from ppl_disent.posterior import Posterior as Posterior
+from ppl_disent.run import Run as Run
+from ppl_disent.svi import SVI as SVI
+from ppl_disent.svi import pyro_pair as pyro_pair

@@ -1,0 +1,54 @@
+# Copyright ppl-disent contributors.
+# SPDX-License-Identifier: Apache-2.0
+"""Data sets, by name: ``load("dsprites")``.
+
+To add one, write a file with a function that returns a :class:`Dataset`, and name it in ``LOADERS``. A function that
+reads files takes the folder as ``root``; its other parameters are keyword-only options.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from inspect import signature
+from pathlib import Path
+
+from ppl_disent.data.dataset import Arrays, Dataset, Subset
+from ppl_disent.data.digits import digits
+from ppl_disent.data.dsprites import dsprites
+from ppl_disent.errors import ArgumentError
+
+__all__ = ["LOADERS", "Arrays", "Dataset", "Subset", "digits", "dsprites", "load"]
+
+LOADERS: dict[str, Callable[..., Dataset]] = {
+    "digits": digits,
+    "dsprites": dsprites,
+}
+
+
+def load(name: str, root: str | Path | None = None, **options: object) -> Dataset:
+    """The data set of that name.
+
+    Args:
+        name: A key of ``LOADERS``.
+        root: The folder, or file, where the data are; for data sets that are read from files.
+        options: The keyword arguments of the loader, see its documentation.
+
+    Returns:
+        The data set, on the CPU.
+
+    Raises:
+        ArgumentError: For a name that is not known, or an option that the loader does not have.
+        DataError: For a file that is missing, damaged or not what was published.
+    """
+    if name not in LOADERS:
+        raise ArgumentError("name", got=name, expected=f"one of {sorted(LOADERS)}")
+    loader = LOADERS[name]
+    known = list(signature(loader).parameters)
+    for option in options:
+        if option not in known:
+            raise ArgumentError("options", got=option, expected=f'options of "{name}", which are {known}')
+    if root is None:
+        return loader(**options)
+    if "root" not in known:
+        raise ArgumentError("root", got=root, expected=f'None: "{name}" is not read from files')
+    return loader(root, **options)

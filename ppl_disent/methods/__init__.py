@@ -1,0 +1,11 @@
+# Copyright ppl-disent contributors.
+# SPDX-License-Identifier: Apache-2.0
+"""The published methods, one file each: a program, what is special to it, and a builder."""
+
+from ppl_disent.methods.beta_vae import beta_vae as beta_vae
+from ppl_disent.methods.capacity_vae import Capacity as Capacity
+from ppl_disent.methods.capacity_vae import capacity_vae as capacity_vae
+from ppl_disent.methods.control_vae import control_vae as control_vae
+from ppl_disent.methods.dynamic_vae import dynamic_vae as dynamic_vae
+from ppl_disent.methods.vae import VAE as VAE
+from ppl_disent.methods.vae import vae as vae

@@ -1,0 +1,218 @@
+# Copyright ppl-disent contributors.
+# SPDX-License-Identifier: Apache-2.0
+"""Questions to a fitted pair, each an effect handler over the same two programs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import pyro
+import torch
+from pyro import poutine
+from pyro.distributions import Distribution
+from pyro.poutine import Trace
+from pyro.poutine.messenger import Messenger
+from pyro.poutine.util import site_is_subsample
+from torch import Tensor, nn
+
+from ppl_disent.errors import ArgumentError, SiteError
+from ppl_disent.svi import check_programs
+
+Shapes = Sequence[tuple[tuple[int, ...], torch.dtype]]
+
+
+class Posterior:
+    """A fitted pair, ready for questions. Every answer is made without gradient and in eval mode; both are restored.
+
+    Batches may be on any device and are moved to the programs'.
+
+    Args:
+        model: The program of p.
+        guide: The program of q.
+        shapes: Shape and dtype of each batch field for one datum, which ``decode`` and ``sample`` need to run the
+            model without data; otherwise known from the first batch asked about.
+
+    Example:
+        >>> q = run.posterior  # doctest: +SKIP
+        >>> codes = q.encode(x)["z"].mean  # (n, latent)  # doctest: +SKIP
+    """
+
+    def __init__(self, model: nn.Module, guide: nn.Module, *, shapes: Shapes | None = None) -> None:
+        check_programs(model, guide)
+        self.model, self.guide, self._shapes = model, guide, shapes
+
+    def encode(self, *batch: Tensor) -> dict[str, Distribution]:
+        """q of each latent site given the batch, ``{site: distribution of batch shape (n,)}``.
+
+        Where a site's distribution depends on another latent's value, that value is the mean.
+        """
+        with self._quiet():
+            return {name: site["fn"] for name, site in _latents(self._guide_at_mean(batch)).items()}
+
+    def decode(self, *batch: Tensor, **sites: Tensor) -> Distribution:
+        """p(x | latent values), a distribution of batch shape ``(n,)``.
+
+        Args:
+            *batch: Conditions of the model, with or without x itself where it has none; may be left out.
+            **sites: ``{site: (n, ...) values}``; sites not given are drawn from the prior.
+
+        Raises:
+            SiteError: For a site that the model does not have.
+            ArgumentError: Without a batch or a value, or if their lengths differ.
+        """
+        with self._quiet():
+            lengths = {len(value) for value in (*batch, *sites.values())}
+            if len(lengths) != 1:
+                got = sorted(lengths) or "nothing"
+                raise ArgumentError("batch, sites", got=got, expected="a batch or latent values, of one length")
+            model: Any = self.model
+            if not batch:
+                # In this order: a condition inside of `uncondition` would be forgotten.
+                batch, model = self._blank(lengths.pop()), poutine.uncondition(self.model)
+            return self._decode(model, self._on_device(batch), self._on_device_dict(sites))
+
+    def reconstruct(self, *batch: Tensor) -> Tensor:
+        """The mean of p(x | latents) at the guide's means: ``(n, *x_shape)``."""
+        with self._quiet():
+            batch = self._on_device(batch)
+            return self._decode(self.model, batch, _values(self._guide_at_mean(batch))).mean
+
+    def sample(self, n: int, *conditions: Tensor, noise: bool = False) -> Tensor:
+        """Images of the model: latents from the prior, then the mean of p(x | latents): ``(n, *x_shape)``.
+
+        Args:
+            n: How many.
+            *conditions: What the model takes beside x, ``(n, ...)`` tensors.
+            noise: Draw x from p(x | latents), rather than its mean.
+        """
+        if not isinstance(n, int) or n < 1:
+            raise ArgumentError("n", got=n, expected="an integer of at least 1")
+        with self._quiet():
+            blank = self._blank(n)
+            batch = (*blank[: len(blank) - len(conditions)], *self._on_device(conditions))
+            p = self._decode(poutine.uncondition(self.model), batch, {})
+            return p.sample() if noise else p.mean
+
+    def traverse(self, site: str, dim: int, values: Tensor | Sequence[float], *batch: Tensor) -> Tensor:
+        """Decodes each datum with one latent coordinate replaced by each of ``values``, all else at the guide's means.
+
+        Args:
+            site: A latent site with values of shape ``(n, latent)``.
+            dim: The coordinate.
+            values: Its values, one-dimensional.
+            *batch: The data; without any, all else is at the prior's mean and n is 1.
+
+        Returns:
+            Means of p(x | latents), an ``(n, len(values), *x_shape)`` tensor.
+
+        Raises:
+            SiteError: For an unknown site.
+            ArgumentError: For a ``dim`` that the site does not have, or ``values`` that are no vector.
+        """
+        with self._quiet():
+            if batch:
+                batch = self._on_device(batch)
+                latents = _values(self._guide_at_mean(batch))
+            else:
+                batch = self._blank(1)
+                latents = _values(poutine.trace(_AtMean()(self.model)).get_trace(*batch))
+            if site not in latents:
+                raise SiteError(f"no latent site {site!r}; there are {sorted(latents)}.")
+            at = latents[site]
+            if at.dim() != 2 or not isinstance(dim, int) or not -at.shape[1] <= dim < at.shape[1]:
+                raise ArgumentError(
+                    "dim", got=dim, expected=f"a coordinate of {site!r}, which has {tuple(at.shape[1:])}"
+                )
+            row = torch.as_tensor(values, dtype=at.dtype, device=at.device)
+            if row.dim() != 1 or not len(row):
+                raise ArgumentError("values", got=values, expected="a vector of at least one value")
+            n, m = len(at), len(row)
+            repeated = {name: value.repeat_interleave(m, 0) for name, value in latents.items()}
+            repeated[site][:, dim] = row.repeat(n)
+            many = tuple(field.repeat_interleave(m, 0) for field in batch)
+            return self._decode(self.model, many, repeated).mean.unflatten(0, (n, m))
+
+    @contextmanager
+    def _quiet(self) -> Iterator[None]:
+        modules = [m for program in (self.model, self.guide) for m in program.modules()]
+        modes = [m.training for m in modules]
+        self.model.eval()
+        self.guide.eval()
+        try:
+            with torch.no_grad(), pyro.validation_enabled(False):
+                yield
+        finally:
+            for module, training in zip(modules, modes):
+                module.training = training
+
+    def _guide_at_mean(self, batch: tuple[Tensor, ...]) -> Trace:
+        batch = self._on_device(batch)
+        if not batch:
+            raise ArgumentError("batch", got="nothing", expected="the tensors that the guide takes")
+        self._shapes = self._shapes or tuple((tuple(t.shape[1:]), t.dtype) for t in batch)
+        return poutine.trace(_AtMean()(self.guide)).get_trace(*batch)
+
+    def _decode(self, model: Any, batch: tuple[Tensor, ...], sites: dict[str, Tensor]) -> Distribution:
+        trace = poutine.trace(poutine.condition(model, data=sites)).get_trace(*batch)
+        known = {n: s for n, s in trace.nodes.items() if s["type"] == "sample" and not site_is_subsample(s)}
+        if unknown := sites.keys() - known.keys():
+            raise SiteError(f"no site {sorted(unknown)} in the model; there are {sorted(known)}.")
+        return known[self._observed(trace, sites)]["fn"]
+
+    def _observed(self, trace: Trace, sites: dict[str, Tensor]) -> str:
+        """The site that is decoded: ``x``, or the only one observed."""
+        if "x" in trace.nodes:
+            return "x"
+        plain = poutine.trace(self.model).get_trace(*self._blank(1))
+        observed = [n for n, s in plain.nodes.items() if s["type"] == "sample" and s["is_observed"]]
+        if len(observed) != 1:
+            raise SiteError(f"which site is decoded? Name it 'x'; the observed ones are {observed}.")
+        return observed[0]
+
+    def _blank(self, n: int) -> tuple[Tensor, ...]:
+        if self._shapes is None:
+            raise ArgumentError(
+                "batch", got="nothing", expected="a batch", hint="Or make Posterior(model, guide, shapes=...)."
+            )
+        device = self._device()
+        return tuple(torch.zeros(n, *shape, dtype=dtype, device=device) for shape, dtype in self._shapes)
+
+    def _device(self) -> torch.device:
+        tensors = (t for program in (self.model, self.guide) for t in (*program.parameters(), *program.buffers()))
+        return next((t.device for t in tensors), torch.device("cpu"))
+
+    def _on_device(self, batch: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return tuple(self._on_device_dict({str(i): t for i, t in enumerate(batch)}).values())
+
+    def _on_device_dict(self, sites: dict[str, Tensor]) -> dict[str, Tensor]:
+        for name, value in sites.items():
+            if not isinstance(value, Tensor) or value.dim() < 1:
+                raise ArgumentError(name, got=value, expected="a tensor with the batch first")
+        return {name: value.to(self._device()) for name, value in sites.items()}
+
+
+class _AtMean(Messenger):
+    """Gives every latent site its mean instead of a draw (a draw where the mean is not known)."""
+
+    def _pyro_sample(self, msg: Any) -> None:
+        if msg["is_observed"] or msg["value"] is not None or site_is_subsample(msg):
+            return
+        try:
+            msg["value"] = msg["fn"].mean
+        except NotImplementedError:
+            return
+        msg["done"] = True
+
+
+def _latents(trace: Trace) -> dict[str, Any]:
+    return {
+        name: site
+        for name, site in trace.nodes.items()
+        if site["type"] == "sample" and not site["is_observed"] and not site_is_subsample(site)
+    }
+
+
+def _values(trace: Trace) -> dict[str, Tensor]:
+    return {name: site["value"] for name, site in _latents(trace).items()}

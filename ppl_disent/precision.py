@@ -1,0 +1,50 @@
+# Copyright ppl-disent contributors.
+# SPDX-License-Identifier: Apache-2.0
+"""bfloat16 inside of the networks only: distributions, objective and optimizers keep the programs' own dtype."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map
+
+PRECISIONS = ("float32", "bfloat16")
+
+
+@contextmanager
+def lowered(programs: tuple[nn.Module, ...], precision: str, device: torch.device) -> Iterator[None]:
+    """Runs the networks of ``programs`` under autocast; their outputs come back in the programs' dtype.
+
+    A network is a module that a program holds, directly or in a ``ModuleDict`` or ``ModuleList``.
+    """
+    with ExitStack() as stack:
+        if precision == "bfloat16":
+            networks = {id(net): net for program in programs for net in _networks(program)}
+            for net in networks.values():
+                net.forward = _autocast(net.forward, device.type)  # type: ignore[method-assign]
+                stack.callback(delattr, net, "forward")
+        yield
+
+
+def _networks(module: nn.Module) -> Iterator[nn.Module]:
+    for child in module.children():
+        if isinstance(child, (nn.ModuleDict, nn.ModuleList)):
+            yield from _networks(child)
+        else:
+            yield child
+
+
+def _autocast(forward: Callable[..., Any], device_type: str) -> Callable[..., Any]:
+    def widen(value: Any) -> Any:
+        return value.float() if isinstance(value, Tensor) and value.dtype == torch.bfloat16 else value
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        with torch.autocast(device_type, torch.bfloat16):
+            result = forward(*args, **kwargs)
+        return tree_map(widen, result)
+
+    return call

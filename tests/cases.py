@@ -1,0 +1,56 @@
+# Copyright ppl-disent contributors.
+# SPDX-License-Identifier: Apache-2.0
+"""Every method, small. A new method is one line here, and inherits the whole of test_contract.py."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+import ppl_disent as pd
+
+
+@dataclass(frozen=True)
+class Case:
+    """A builder with small settings.
+
+    Attributes:
+        name: The builder's name in `ppl_disent`.
+        shape: Shape of one x.
+        options: Builder arguments.
+        fields: Shapes of further batch fields for one datum (labels), values in {0, 1}.
+        stock: Stock Pyro must give the same bits: no term is a callback too (an adversary, a growing capacity).
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    options: dict[str, Any]
+    fields: tuple[tuple[int, ...], ...] = ()
+    stock: bool = True
+
+    def __str__(self) -> str:
+        return f"{self.name}-{'x'.join(map(str, self.shape))}"
+
+    def method(self, seed: int = 0) -> pd.Method:
+        """The method, its initial values given by `seed`."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return getattr(pd, self.name)(self.shape, **self.options)
+
+    def batch(self, n: int = 8, seed: int = 1) -> tuple[torch.Tensor, ...]:
+        """Random data in [0, 1], and labels."""
+        generator = torch.Generator().manual_seed(seed)
+        x = torch.rand(n, *self.shape, generator=generator)
+        return (x, *(torch.randint(2, (n, *f), generator=generator).to(x.dtype) for f in self.fields))
+
+
+SMALL = {"latent_dim": 3, "network": "mlp"}
+CASES = [
+    Case("vae", (1, 4, 4), SMALL),
+    Case("vae", (6,), SMALL | {"likelihood": "gaussian", "learn_sigma": True}),
+    Case("vae", (1, 8, 8), {"latent_dim": 2, "network": "conv"}),
+    Case("beta_vae", (1, 4, 4), SMALL | {"beta": 3.0}),
+    Case("capacity_vae", (1, 4, 4), SMALL | {"gamma": 10.0, "capacity": 2.0, "capacity_steps": 30}, stock=False),
+    Case("control_vae", (1, 4, 4), SMALL | {"target_kl": 2.0, "every": 10}),
+    Case("dynamic_vae", (1, 4, 4), SMALL | {"target_kl": 2.0, "every": 10, "ramp": 5, "beta_init": 2.0}),
+]
