@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -23,7 +23,7 @@ class Indexed(Protocol):
     def batch(self, index: Tensor, /) -> tuple[Tensor, ...]: ...
 
 
-Data = Indexed | Tensor | Sequence[Tensor] | Iterable[Any]
+Data = Indexed | Tensor | tuple[Tensor, ...] | Iterable[Any]
 
 
 class Batches:
@@ -52,7 +52,7 @@ class Batches:
         if isinstance(data, Tensor):
             data = (data,)
         self.tensors: tuple[Tensor, ...] | None = None
-        if isinstance(data, (tuple, list)) and data and all(isinstance(t, Tensor) for t in data):
+        if isinstance(data, tuple) and data and all(isinstance(t, Tensor) for t in data):
             self.tensors = tuple(t.to(device) for t in data)
             lengths = [len(t) if t.dim() else 0 for t in self.tensors]
             if len(set(lengths)) > 1:
@@ -132,7 +132,7 @@ def fingerprint(data: Data) -> str:
     if isinstance(own := getattr(data, "fingerprint", None), str):
         return own
     tensors = (data,) if isinstance(data, Tensor) else data
-    if isinstance(tensors, (tuple, list)) and all(isinstance(t, Tensor) for t in tensors):
+    if isinstance(tensors, tuple) and all(isinstance(t, Tensor) for t in tensors):
         digest = hashlib.sha256()
         for t in tensors:
             digest.update(f"{t.dtype}{tuple(t.shape)}".encode())

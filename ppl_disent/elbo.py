@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from pyro import poutine
+from pyro.distributions import Delta
 from pyro.distributions.util import scale_and_mask
 from pyro.infer import ELBO
 from pyro.infer.enum import get_importance_trace
@@ -70,8 +71,8 @@ class Step:
 class TermELBO(ELBO):
     """Negative evidence lower bound with named, separately weighted terms, in nats per datum.
 
-    A latent site contributes its analytic KL divergence where torch knows one, else the sampled ``log q - log p``; an
-    observed site its log likelihood. The sums over the batch are divided by the size of the plate over the data
+    A latent site contributes its analytic KL divergence where torch knows one, else the sampled ``log q - log p`` (an
+    auxiliary site of an autoguide its ``log q``); an observed site its log likelihood. The sums over the batch are divided by the size of the plate over the data
     (its full size where it subsamples), so a weight never depends on the batch size. The programs stay the true
     p and q: scales live here, may be zero or negative, and callbacks may rewrite them between two steps.
 
@@ -154,20 +155,24 @@ class TermELBO(ELBO):
         return loss.detach()
 
     def _get_trace(self, model: Any, guide: Any, args: tuple[Tensor, ...], kwargs: dict) -> tuple[Trace, Trace]:
-        if is_validation_enabled():
-            with warnings.catch_warnings():
-                # Pyro only warns of sites that do not match; `_check_sites` raises, with all the reasons.
-                warnings.simplefilter("ignore")
+        if not is_validation_enabled():
+            # Not get_importance_trace: it computes log p(z) and log q(z), which an analytic KL does not need.
+            return _trace(model, guide, args, kwargs)
+        with warnings.catch_warnings():
+            # Pyro only warns of sites that do not match; `_check_sites` raises, with all the reasons.
+            warnings.filterwarnings("ignore", "Found ")
+            try:
+                traces = get_importance_trace("flat", float("inf"), model, guide, args, kwargs)
+            except (ValueError, RuntimeError) as error:
+                # A guide's value of the wrong shape breaks the model anywhere; say so, if that is the reason.
                 try:
-                    get_importance_trace("flat", float("inf"), model, guide, args, kwargs)
-                except (ValueError, RuntimeError) as error:
-                    _check_sites(*_trace(model, guide, args, kwargs))
-                    raise error
-            traces = _trace(model, guide, args, kwargs)
-            _check_sites(*traces)
-            return traces
-        # Not get_importance_trace: it computes log p(z) and log q(z), which an analytic KL does not need.
-        return _trace(model, guide, args, kwargs)
+                    alone = [poutine.trace(program).get_trace(*args, **kwargs) for program in (model, guide)]
+                except Exception:
+                    raise error from None
+                _check_sites(*alone)
+                raise
+        _check_sites(*traces)
+        return traces
 
     def _particle(self, model: Any, guide: Any, batch: tuple[Tensor, ...], index: int | Tensor) -> Step:
         model_trace, guide_trace = self._get_trace(model, guide, batch, {})
@@ -181,6 +186,10 @@ class TermELBO(ELBO):
                 kl[name] = _kl(name, guide_trace, model_trace) / n
             elif not site["infer"].get("_deterministic"):
                 log_lik[name] = site["log_prob_sum"] / n
+        for name, site in guide_trace.nodes.items():
+            if site["type"] == "sample" and site["infer"].get("is_auxiliary"):
+                guide_trace.compute_log_prob(lambda other, _, name=name: other == name)
+                kl[name] = site["log_prob_sum"] / n
         self._bind(kl, log_lik)
         step = Step(index, batch, kl, log_lik, guide_trace=guide_trace, model_trace=model_trace)
         step.extra = {name: term(step) for name, (_, term) in self.terms.items()}
@@ -220,7 +229,12 @@ def _trace(model: Any, guide: Any, args: tuple[Tensor, ...], kwargs: dict) -> tu
 def _kl(name: str, guide_trace: Trace, model_trace: Trace) -> Tensor:
     """KL(q || p) of one latent site, summed over the batch: analytic where torch knows it, else log q - log p."""
     q, p = guide_trace.nodes[name], model_trace.nodes[name]
+    base = q["fn"]
+    while hasattr(base, "base_dist"):
+        base = base.base_dist
     try:
+        if isinstance(base, Delta):
+            raise NotImplementedError  # Pyro's KL of a Delta forgets its log_density, an autoguide's Jacobian
         kl = kl_divergence(q["fn"], p["fn"])
     except NotImplementedError:
         guide_trace.compute_log_prob(lambda site_name, _: site_name == name)
@@ -259,7 +273,8 @@ def _check_sites(model_trace: Trace, guide_trace: Trace) -> None:
             if site["type"] == "sample" and not site["is_observed"] and not site_is_subsample(site)
         }
 
-    p, q = latents(model_trace), latents(guide_trace)
+    p = latents(model_trace)
+    q = {name: site for name, site in latents(guide_trace).items() if not site["infer"].get("is_auxiliary")}
     observed = {n for n, s in model_trace.nodes.items() if s["type"] == "sample" and s["is_observed"]}
     wrong = [f"latent {name!r} of the model is missing in the guide" for name in p.keys() - q.keys()]
     for name in q.keys() - p.keys():

@@ -18,7 +18,10 @@ class ArgumentError(ValueError):
         hint: What to do about it, if that is not obvious.
     """
 
-    def __init__(self, name: str, *, got: object, expected: str, hint: str = "") -> None:
+    def __init__(self, name: str, *, got: object = None, expected: str = "", hint: str = "") -> None:
+        if not expected:  # Pyro makes errors anew from their message when a program raises them
+            super().__init__(name)
+            return
         shown = repr(got)
         shown = shown if len(shown) <= 200 else shown[:197] + "..."
         super().__init__(f"{name}: got {shown}, expected {expected}." + (f" {hint}" if hint else ""))

@@ -25,7 +25,9 @@ def same(a: pd.Method, b: pd.Method) -> bool:
 
 
 def quiet_fit(method: pd.Method, data, **options) -> pd.Run:
-    return method.fit(data, **({"steps": 12, "batch_size": 4, "progress": False, "log_every": 5, "device": "cpu"} | options))
+    return method.fit(
+        data, **({"steps": 12, "batch_size": 4, "progress": False, "log_every": 5, "device": "cpu"} | options)
+    )
 
 
 def test_sites_match_and_terms_are_scalars(case: Case):
@@ -134,7 +136,12 @@ def test_resume_equals_the_uninterrupted_run(case: Case, stop: int, tmp_path):
     b = torch.load(tmp_path / "parts.pt", weights_only=True)["svi"]
     torch.testing.assert_close(a["hooks"], b["hooks"], rtol=0, atol=0)
     torch.testing.assert_close(a["optim"]["state"], b["optim"]["state"], rtol=0, atol=0)
-    assert run.history.loc[12].drop("loss").filter(like="beta").equals(resumed.history.loc[12].drop("loss").filter(like="beta"))
+    assert (
+        run.history.loc[12]
+        .drop("loss")
+        .filter(like="beta")
+        .equals(resumed.history.loc[12].drop("loss").filter(like="beta"))
+    )
 
 
 def test_same_seed_same_numbers_other_seed_others(case: Case):
