@@ -29,7 +29,7 @@ Stepper = Callable[[], object]
 
 def by_hand(method: pd.Method, x: torch.Tensor) -> Stepper:
     """The VAE's step in plain PyTorch."""
-    encoder, decoder = method.guide.networks["z"], method.model.decoder
+    encoder, decoder = method.guide.get_submodule("networks.z"), method.model.get_submodule("decoder")
     optim = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], lr=1e-4, fused=True)
 
     def step() -> object:
@@ -109,7 +109,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    print(f"torch {torch.__version__}, pyro {pyro.__version__}, {args.threads} threads; ratios to the hand-written step")
+    print(
+        f"torch {torch.__version__}, pyro {pyro.__version__}, {args.threads} threads; ratios to the hand-written step"
+    )
     print("  net     data batch device   by hand        ours / hand      DynamicVAE / hand   stock Pyro / hand")
     with pyro.validation_enabled(False):
         for device in ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]:

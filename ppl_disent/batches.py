@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -52,17 +52,19 @@ class Batches:
         if isinstance(data, Tensor):
             data = (data,)
         self.tensors: tuple[Tensor, ...] | None = None
+        self._rows: Callable[[Tensor], tuple[Tensor, ...]] | None = None
         if isinstance(data, tuple) and data and all(isinstance(t, Tensor) for t in data):
             self.tensors = tuple(t.to(device) for t in data)
             lengths = [len(t) if t.dim() else 0 for t in self.tensors]
             if len(set(lengths)) > 1:
                 raise DataError(f"data: got tensors of lengths {lengths}, expected equal lengths.")
-            self._length, self._rows = lengths[0], lambda index: tuple(t[index] for t in self.tensors or ())
+            self._length = lengths[0]
+            self._rows = lambda index: tuple(t[index] for t in self.tensors or ())
         elif isinstance(data, Indexed):
             data = data.to(device) if hasattr(data, "to") else data
             self._length, self._rows = len(data), data.batch
         elif isinstance(data, Iterable) and not isinstance(data, (str, bytes)):
-            self._loader, self._rows = data, None
+            self._loader = data
             self._iterator: Iterator[Any] = iter(data)
             try:
                 self.first = self._of_loader(next(self._iterator))
@@ -78,6 +80,7 @@ class Batches:
         self._batch_size = min(batch_size, self._length)
         self._generator = torch.Generator(device).manual_seed(seed)
         self._new_epoch()
+        assert self._rows is not None
         self.first = self._rows(self._order[: self._batch_size])
 
     def __next__(self) -> tuple[Tensor, ...]:
@@ -138,4 +141,4 @@ def fingerprint(data: Data) -> str:
             digest.update(f"{t.dtype}{tuple(t.shape)}".encode())
             digest.update(t.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()[:16]
-    return f"{type(data).__name__} of {len(data)}" if hasattr(data, "__len__") else type(data).__name__
+    return f"{type(data).__name__} of {len(data)}" if isinstance(data, Sized) else type(data).__name__

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -72,9 +73,10 @@ class TermELBO(ELBO):
     """Negative evidence lower bound with named, separately weighted terms, in nats per datum.
 
     A latent site contributes its analytic KL divergence where torch knows one, else the sampled ``log q - log p`` (an
-    auxiliary site of an autoguide its ``log q``); an observed site its log likelihood. The sums over the batch are divided by the size of the plate over the data
-    (its full size where it subsamples), so a weight never depends on the batch size. The programs stay the true
-    p and q: scales live here, may be zero or negative, and callbacks may rewrite them between two steps.
+    auxiliary site of an autoguide its ``log q``); an observed site its log likelihood. The sums over the batch are
+    divided by the size of the plate over the data (its full size where it subsamples), so a weight never depends on
+    the batch size. The programs stay the true p and q: scales live here, may be zero or negative, and callbacks may
+    rewrite them between two steps.
 
     Works as a loss of :class:`ppl_disent.SVI` and of Pyro's own ``SVI`` (see :func:`ppl_disent.pyro_pair`), and as
     ``TermELBO()(model, guide)``, a module to be minimised with any torch optimizer. Evaluating it makes no host
@@ -130,9 +132,10 @@ class TermELBO(ELBO):
 
     def combine(self, step: Step) -> Tensor:
         """The weighted sum of a step's terms, a 0-dim tensor: the only place where terms get their signs."""
-        loss = sum(self.kl_scale[site] * value for site, value in step.kl.items())
-        loss = loss - sum(self.lik_scale.get(site, self._lik_default) * value for site, value in step.log_lik.items())
-        return loss + sum(self.terms[name][0] * value for name, value in step.extra.items())
+        parts = [self.kl_scale[site] * value for site, value in step.kl.items()]
+        parts += [-self.lik_scale.get(site, self._lik_default) * value for site, value in step.log_lik.items()]
+        parts += [self.terms[name][0] * value for name, value in step.extra.items()]
+        return functools.reduce(torch.add, parts)
 
     def evaluate(self, model: Any, guide: Any, *batch: Tensor) -> Step:
         """All terms of one evaluation and their weighted sum, ``step.loss``."""

@@ -59,7 +59,7 @@ class Method:
         Returns:
             The fitted pair with its history.
         """
-        own = {"optim": self.optim, "manifold_optim": self.manifold_optim, "recipe": self.recipe}
+        own: dict[str, Any] = {"optim": self.optim, "manifold_optim": self.manifold_optim, "recipe": self.recipe}
         every = [*self.callbacks, *callbacks]
         return fit(self.model, self.guide, self.elbo, data, steps=steps, callbacks=every, **(own | options))
 

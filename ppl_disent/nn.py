@@ -16,7 +16,7 @@ from ppl_disent.errors import ArgumentError, DataError
 Shape = Sequence[int]
 
 
-def kaiming_(module: nn.Module) -> nn.Module:
+def kaiming_(module: nn.Sequential) -> nn.Sequential:
     """Initialises like the official codes of ControlVAE and DynamicVAE, in place.
 
     Kaiming normal (fan in, gain of ReLU) and zero bias for Linear and Conv2d; transposed convolutions keep torch's

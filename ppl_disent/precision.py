@@ -25,7 +25,7 @@ def lowered(programs: tuple[nn.Module, ...], precision: str, device: torch.devic
         if precision == "bfloat16":
             networks = {id(net): net for program in programs for net in _networks(program)}
             for net in networks.values():
-                net.forward = _autocast(net.forward, device.type)  # type: ignore[method-assign]
+                net.forward = _autocast(net.forward, device.type)
                 stack.callback(delattr, net, "forward")
         yield
 

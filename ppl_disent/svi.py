@@ -79,8 +79,9 @@ class SVI(pyro.infer.SVI):
             what = "parameters on a manifold" if manifold else "no parameter on a manifold"
             hint = "Use for instance lambda ps: geoopt.optim.RiemannianAdam(ps, lr=1e-4)." if manifold else ""
             raise ArgumentError("manifold_optim", got=manifold_optim, expected=f"to fit a pair with {what}", hint=hint)
-        is_made = manifold_optim is None or isinstance(manifold_optim, torch.optim.Optimizer)
-        self.manifold_optim = manifold_optim if is_made else manifold_optim(manifold)
+        if manifold_optim is not None and not isinstance(manifold_optim, torch.optim.Optimizer):
+            manifold_optim = manifold_optim(manifold)
+        self.manifold_optim: torch.optim.Optimizer | None = manifold_optim
 
     @property
     def hooks(self) -> list[Any]:

@@ -103,10 +103,12 @@ def test_files_are_small(path: Path):
 def test_importing_has_no_side_effect():
     code = """
 import pyro, torch
-before = (pyro.infer.util.is_validation_enabled(), torch.get_default_dtype(), torch.initial_seed(), torch.get_num_threads())
+def flags():
+    numbers = torch.get_default_dtype(), torch.initial_seed(), torch.get_num_threads()
+    return numbers, pyro.infer.util.is_validation_enabled()
+before = flags()
 import ppl_disent, guides, ppl_disent.plots
-after = (pyro.infer.util.is_validation_enabled(), torch.get_default_dtype(), torch.initial_seed(), torch.get_num_threads())
-assert before == after
+assert flags() == before
 assert not dict(pyro.get_param_store())
 """
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=ROOT, capture_output=True, text=True)

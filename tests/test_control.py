@@ -57,7 +57,16 @@ def published_positional(kls, *, target, start, step, every, kp, ki):
 
 @pytest.mark.parametrize("window", [1, 5, 7])
 def test_exact_incremental_law_is_the_published_one(window):
-    law = {"target": 18.0, "start": 0.5, "step": 1.5, "every": 300, "ramp": 100, "kp": 0.01, "ki": 0.005, "window": window}
+    law = {
+        "target": 18.0,
+        "start": 0.5,
+        "step": 1.5,
+        "every": 300,
+        "ramp": 100,
+        "kp": 0.01,
+        "ki": 0.005,
+        "window": window,
+    }
     points: list[float] = []
     expected = list(published_incremental(recorded_kls(), **law, init=0.5, low=0.1, seen=points))
     controller = IncrementalPI("z", **law, beta_init=0.5, beta_min=0.1, exact=True)

@@ -120,7 +120,7 @@ def test_unknown_options_are_refused():
 
 
 def test_programs_must_be_modules():
-    with pytest.raises(pd.ArgumentError, match="model: got .* expected a torch.nn.Module"):
+    with pytest.raises(pd.ArgumentError, match=r"model: got .* expected a torch.nn.Module"):
         pd.fit(lambda x: None, nn.Linear(1, 1), pd.TermELBO(), X, **QUIET)
 
 
@@ -131,7 +131,7 @@ def test_param_statements_outside_of_the_module_are_refused():
             with pyro.plate("data", len(x)):
                 pyro.sample("z", dist.Normal(loc, 1.0).to_event(1))
 
-    with pytest.raises(pd.ArgumentError, match="a pyro.param statement 'loc'"):
+    with pytest.raises(pd.ArgumentError, match=r"a pyro.param statement 'loc'"):
         pd.fit(vae().model, Guide(), pd.TermELBO(), X, **QUIET)
 
 
@@ -163,10 +163,10 @@ def test_nan_stops_with_step_and_term_and_keeps_the_last_good_checkpoint(tmp_pat
 def test_non_finite_terms_before_training():
     method = vae()
     method.elbo.terms["bad"] = (1.0, lambda step: step.kl["z"] * float("nan"))
-    with pytest.raises(pd.NonFiniteError, match="extra.bad became nan at step 0"):
+    with pytest.raises(pd.NonFiniteError, match=r"extra.bad became nan at step 0"):
         method.fit(X, **QUIET)
     method.elbo.terms["bad"] = (1.0, lambda step: step["z"])
-    with pytest.raises(pd.ArgumentError, match="extra.bad: got .* expected a 0-dim tensor"):
+    with pytest.raises(pd.ArgumentError, match=r"extra.bad: got .* expected a 0-dim tensor"):
         method.fit(X, **QUIET)
 
 
@@ -176,7 +176,7 @@ def test_non_finite_terms_before_training():
 def test_an_existing_checkpoint_is_not_overwritten(tmp_path):
     vae().fit(X, checkpoint=tmp_path / "run.pt", **QUIET)
     before = (tmp_path / "run.pt").read_bytes()
-    with pytest.raises(pd.CheckpointError, match="exists already.*resume=True"):
+    with pytest.raises(pd.CheckpointError, match=r"exists already.*resume=True"):
         vae().fit(X, checkpoint=tmp_path / "run.pt", **QUIET)
     assert (tmp_path / "run.pt").read_bytes() == before
 
@@ -198,7 +198,7 @@ def test_resume_names_the_settings_that_differ(tmp_path):
         again(vae(lr=0.01))
     with pytest.raises(pd.CheckpointError, match="data was"):
         again(data=X * 0.5)
-    with pytest.raises(pd.CheckpointError, match="method.latent_dim was 2 and is now 3"):
+    with pytest.raises(pd.CheckpointError, match=r"method.latent_dim was 2 and is now 3"):
         again(vae(latent_dim=3))
     with pytest.raises(pd.CheckpointError, match="LinearAnnealing"):
         again(callbacks=[pd.LinearAnnealing("z", steps=5)])
