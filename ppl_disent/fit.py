@@ -21,7 +21,7 @@ from ppl_disent.elbo import TermELBO
 from ppl_disent.errors import ArgumentError, CheckpointError
 from ppl_disent.history import History
 from ppl_disent.optim import adam, describe
-from ppl_disent.precision import PRECISIONS, lowered
+from ppl_disent.precision import PRECISIONS, lowered, resolved
 from ppl_disent.run import Run, shapes_of
 from ppl_disent.svi import SVI, ManifoldOptim, check_programs
 from ppl_disent.validate import validated_step
@@ -67,7 +67,7 @@ def fit(
         callbacks: See :class:`ppl_disent.SVI`.
         device: Where to train; by default CUDA where there is one. The programs stay there.
         precision: ``"bfloat16"`` runs the networks under autocast; all else keeps the programs' dtype, as everything
-            does with ``"float32"``.
+            does with ``"float32"``. ``"auto"`` is bfloat16 where the processor has instructions for it.
         seed: Of the order of the data and of the latents' noise. The programs' initial values are the caller's.
         log_every: Steps a row of the history, and between two looks at the terms by the host.
         checkpoint: A file that holds everything needed to go on; it, and the one before it, are kept.
@@ -99,6 +99,7 @@ def fit(
     if not isinstance(elbo, TermELBO):
         raise ArgumentError("elbo", got=elbo, expected="a TermELBO")
     where = _device(device)
+    precision = resolved(precision, where)
     path = None if checkpoint is None else Path(checkpoint)
     if path is not None:
         files.check_writable(path)

@@ -12,7 +12,19 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
-PRECISIONS = ("float32", "bfloat16")
+PRECISIONS = ("float32", "bfloat16", "auto")
+
+
+def resolved(precision: str, device: torch.device) -> str:
+    """``"auto"`` is bfloat16 where the processor has instructions for it, else float32."""
+    if precision != "auto":
+        return precision
+    if device.type == "cuda":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        known = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+        native = known.get("avx512_bf16", False) or known.get("amx_bf16", False)
+    return "bfloat16" if native else "float32"
 
 
 @contextmanager

@@ -190,15 +190,16 @@ def test_posterior_verbs(case: Case):
     assert method.guide.training
 
 
-def test_predictive_render_model_and_trace_elbo(case: Case, tmp_path):
+def test_predictive_render_model_and_elbo_modules(case: Case):
     method, batch = case.method(), case.batch()
     drawn = Predictive(method.model, guide=method.guide, num_samples=3)(*batch)
     assert drawn["x"].shape == (3, *batch[0].shape)
-    graph = pyro.infer.inspect.get_model_relations(method.model, model_args=batch)
-    assert "x" in graph["observed"]
-    module = Trace_ELBO()(method.model, method.guide)
-    optim = torch.optim.Adam(module.parameters(), lr=1e-3)
-    before = method.model.state_dict()["decoder.net.0.weight"].clone()
-    module(*batch).backward()
-    optim.step()
-    assert not torch.equal(before, method.model.state_dict()["decoder.net.0.weight"])
+    drawing = pyro.render_model(method.model, model_args=batch).source
+    assert all(f"{site} [" in drawing for site in ("x", *method.elbo.evaluate(method.model, method.guide, *batch).kl))
+    for elbo in (Trace_ELBO(), method.elbo):
+        module = elbo(method.model, method.guide)
+        optim = torch.optim.Adam(module.parameters(), lr=1e-3)
+        before = method.model.state_dict()["decoder.net.0.weight"].clone()
+        module(*batch).backward()
+        optim.step()
+        assert not torch.equal(before, method.model.state_dict()["decoder.net.0.weight"])

@@ -397,6 +397,8 @@ def test_bfloat16_runs_the_networks_only():
     x = X.float()
     exact = vae().fit(x, **(QUIET | {"steps": 50}))
     low = vae().fit(x, precision="bfloat16", callbacks=[Look()], **(QUIET | {"steps": 50}))
+    auto = vae().fit(x, precision="auto", **(QUIET | {"steps": 50}))
+    assert auto.history.equals((low if auto.settings["precision"] == "bfloat16" else exact).history)
     assert seen == {torch.float32}
     a, b = exact.history["loss"].iloc[0], low.history["loss"].iloc[0]
     assert a != b
