@@ -1,0 +1,38 @@
+# Copyright ppl-disent contributors.
+# SPDX-License-Identifier: Apache-2.0
+"""The README's Python runs as printed, but for fewer steps."""
+
+import re
+from pathlib import Path
+
+import torch
+
+import ppl_disent as pd
+
+BLOCKS = re.findall(r"```python\n(.*?)```", (Path(__file__).parent.parent / "README.md").read_text(), re.DOTALL)
+
+
+def block(start: str) -> str:
+    (found,) = [b for b in BLOCKS if start in b]
+    return found
+
+
+def test_write_a_new_model(capsys):
+    torch.set_default_dtype(torch.float32)
+    code = block("class Shared").replace("steps=200", "steps=3, progress=False, device='cpu', log_every=1")
+    names: dict = {}
+    exec(code, names)
+    assert names["strip"].shape == (1, 9, 1, 64, 64)
+    assert "beta.s" in capsys.readouterr().out
+
+
+def test_open_a_run_again(tmp_path, capsys):
+    torch.set_default_dtype(torch.float32)
+    method = pd.dynamic_vae((1, 64, 64), target_kl=5.0)
+    options = {"steps": 2, "batch_size": 8, "progress": False, "device": "cpu"}
+    method.fit(pd.load("dsprites"), checkpoint=tmp_path / "checkpoint.pt", **options)
+    code = block("Run.load").replace('"runs/dynamic_vae-dsprites-s0"', repr(str(tmp_path))).replace("(1000,)", "(100,)")
+    names: dict = {}
+    exec(code, names)
+    assert names["strip"].shape == (1, 9, 1, 64, 64)
+    assert "Score(" in capsys.readouterr().out
