@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.distributions import kl_divergence
 
 from ppl_disent.errors import ArgumentError, SiteError
+from ppl_disent.sites import check_sites, data_size
 
 Term = Callable[["Step"], Tensor]
 
@@ -115,7 +116,7 @@ class TermELBO(ELBO):
             if not (isinstance(term, tuple) and len(term) == 2 and callable(term[1])):
                 raise ArgumentError(f"terms[{name!r}]", got=term, expected="a pair (weight, callable)")
         self._kl_default, given = _split_scale("kl_scale", kl_scale)
-        self.kl_scale: dict[str, Tensor] = {site: torch.tensor(value) for site, value in given.items()}
+        self.kl_scale: dict[str, Tensor] = {k: torch.tensor(v, dtype=torch.float64) for k, v in given.items()}
         self._lik_default, self.lik_scale = _split_scale("lik_scale", lik_scale)
         self.terms: dict[str, tuple[float | Tensor, Term]] = dict(terms or {})
         self._bound: object = None
@@ -162,7 +163,7 @@ class TermELBO(ELBO):
             # Not get_importance_trace: it computes log p(z) and log q(z), which an analytic KL does not need.
             return _trace(model, guide, args, kwargs)
         with warnings.catch_warnings():
-            # Pyro only warns of sites that do not match; `_check_sites` raises, with all the reasons.
+            # Pyro only warns of sites that do not match; `check_sites` raises, with all the reasons.
             warnings.filterwarnings("ignore", "Found ")
             try:
                 traces = get_importance_trace("flat", float("inf"), model, guide, args, kwargs)
@@ -172,15 +173,15 @@ class TermELBO(ELBO):
                     alone = [poutine.trace(program).get_trace(*args, **kwargs) for program in (model, guide)]
                 except Exception:
                     raise error from None
-                _check_sites(*alone)
+                check_sites(*alone)
                 raise
-        _check_sites(*traces)
+        check_sites(*traces)
         return traces
 
     def _particle(self, model: Any, guide: Any, batch: tuple[Tensor, ...], index: int | Tensor) -> Step:
         model_trace, guide_trace = self._get_trace(model, guide, batch, {})
         model_trace.compute_log_prob(lambda name, site: site["is_observed"])
-        n = _data_size(model_trace, batch)
+        n = data_size(model_trace, batch)
         kl, log_lik = {}, {}
         for name, site in model_trace.nodes.items():
             if site["type"] != "sample" or site_is_subsample(site):
@@ -208,7 +209,7 @@ class TermELBO(ELBO):
                 kind = "latent" if what == "kl_scale" else "observed"
                 raise SiteError(f"{what}: no {kind} site {sorted(unknown)}; the model has {sorted(sites)}.")
         self.kl_scale = {
-            site: torch.as_tensor(self.kl_scale.get(site, self._kl_default)).to(value.device, value.dtype).clone()
+            site: torch.as_tensor(self.kl_scale.get(site, self._kl_default), dtype=torch.float64).to(value, copy=True)
             for site, value in kl.items()
         }
         self._bound = signature
@@ -245,65 +246,3 @@ def _kl(name: str, guide_trace: Trace, model_trace: Trace) -> Tensor:
         return q["log_prob_sum"] - p["log_prob_sum"]
     kl = scale_and_mask(kl, scale=q["scale"], mask=q["mask"])
     return kl.sum() if isinstance(kl, Tensor) else torch.zeros((), device=q["value"].device)
-
-
-def _data_size(trace: Trace, batch: tuple[Tensor, ...]) -> int:
-    """The size of the plate over the data: full where it subsamples, since Pyro then scales log densities up to it."""
-    frames = {
-        frame.name: frame
-        for site in trace.nodes.values()
-        if site["type"] == "sample" and site["is_observed"] and not site_is_subsample(site)
-        for frame in site["cond_indep_stack"]
-    }
-    if len(frames) > 1:
-        length = len(batch[0]) if batch and isinstance(batch[0], Tensor) and batch[0].dim() else None
-        over_batch = [frame for frame in frames.values() if frame.size == length]
-        if "data" not in frames and len(over_batch) != 1:
-            raise SiteError(f"which plate is over the data? Name it 'data'; the plates are {sorted(frames)}.")
-        frames = {"data": frames["data"] if "data" in frames else over_batch[0]}
-    for frame in frames.values():
-        return frame.full_size or frame.size
-    return 1
-
-
-def _check_sites(model_trace: Trace, guide_trace: Trace) -> None:
-    """Raises :class:`SiteError` with every way in which the guide does not fit the model."""
-
-    def latents(trace: Trace) -> dict[str, Any]:
-        return {
-            name: site
-            for name, site in trace.nodes.items()
-            if site["type"] == "sample" and not site["is_observed"] and not site_is_subsample(site)
-        }
-
-    p = latents(model_trace)
-    q = {name: site for name, site in latents(guide_trace).items() if not site["infer"].get("is_auxiliary")}
-    observed = {n for n, s in model_trace.nodes.items() if s["type"] == "sample" and s["is_observed"]}
-    wrong = [f"latent {name!r} of the model is missing in the guide" for name in p.keys() - q.keys()]
-    for name in q.keys() - p.keys():
-        what = "is observed in the model" if name in observed else "is not in the model"
-        wrong.append(f"site {name!r} of the guide {what}")
-    for name in p.keys() & q.keys():
-        p_fn, q_fn = p[name]["fn"], q[name]["fn"]
-        shapes = [tuple(fn.batch_shape) + tuple(fn.event_shape) for fn in (p_fn, q_fn)]
-        if shapes[0] != shapes[1]:
-            wrong.append(f"site {name!r} has shape {shapes[0]} in the model and {shapes[1]} in the guide")
-        elif p_fn.event_dim != q_fn.event_dim:
-            wrong.append(f"site {name!r} has event_dim {p_fn.event_dim} in the model and {q_fn.event_dim} in the guide")
-        if not q_fn.has_rsample:
-            wrong.append(f"site {name!r}: {type(q_fn).__name__} in the guide has no reparametrised sample (rsample)")
-        if not torch.equal(torch.as_tensor(p[name]["scale"]), torch.as_tensor(q[name]["scale"])):
-            wrong.append(
-                f"site {name!r} has poutine.scale {p[name]['scale']} in the model and {q[name]['scale']} in the guide; "
-                f"weights belong in TermELBO(kl_scale=...)"
-            )
-    if not observed:
-        wrong.append("the model observes nothing (no site has obs=)")
-    if wrong:
-        raise SiteError("model and guide do not match: " + "; ".join(sorted(wrong)) + ".")
-    if list(p) != list(q):
-        warnings.warn(
-            f"the model draws its latents in the order {list(p)}, the guide in {list(q)}: an analytic KL is wrong "
-            "where a latent's parents in the model are its descendants in the guide",
-            stacklevel=2,
-        )

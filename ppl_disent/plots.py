@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 from torch import Tensor
 from torch.distributions import Independent, Normal, kl_divergence
 
@@ -34,7 +35,7 @@ def curves(history: pd.DataFrame) -> Figure:
     """What happened while a pair was trained, in panels over the same steps.
 
     Loss and reconstruction; the KL divergence of each site with its set point; beta; and a controller's stability
-    margin where it is known. An axis is logarithmic where its values are positive and span more than a decade.
+    margin where it is known. Loss and beta have a logarithmic axis if they are positive and span more than a decade.
 
     Args:
         history: ``Run.history``.
@@ -54,7 +55,7 @@ def curves(history: pd.DataFrame) -> Figure:
     lines |= {f"reconstruction, -log p({x} | latents)": -history[f"log_lik.{x}"] for x in observed}
     _draw(panels[0], lines)
     panels[1].set_ylabel("KL, nats per datum")
-    _draw(panels[1], {f"KL of {z}": history[f"kl.{z}"] for z in sites})
+    _draw(panels[1], {f"KL of {z}": history[f"kl.{z}"] for z in sites}, log=False)
     aims = {z: history[k] for z in sites for k in (f"set_point.{z}", f"capacity.{z}") if k in history}
     for z, line in aims.items():
         panels[1].plot(line, color="black", ls="--", lw=1, label=f"set point of {z}")
@@ -66,6 +67,7 @@ def curves(history: pd.DataFrame) -> Figure:
         panels[3].axhline(1, color="black", ls="--", lw=1, label="unstable from here")
     for panel in panels:
         panel.legend(frameon=False)
+    figure.align_ylabels()
     panels[-1].set_xlabel("optimisation steps")
     return figure
 
@@ -89,9 +91,7 @@ def latent_kl(q: Posterior, *batch: Tensor, site: str = "z") -> Tensor:
     while isinstance(marginals, Independent):
         marginals = marginals.base_dist
     if not isinstance(marginals, Normal):
-        raise SiteError(
-            f"{site!r}: got {encoded.get(site)}, expected one of the sites {sorted(encoded)}, with normal q."
-        )
+        raise SiteError(f"{site!r}: got {encoded.get(site)}, expected a site with normal q, of {sorted(encoded)}.")
     return kl_divergence(Normal(marginals.loc, marginals.scale), Normal(0.0, 1.0)).mean(0)
 
 
@@ -134,7 +134,7 @@ def traversal(
         SiteError: For an unknown site, or one whose q is not normal.
     """
     _check_images(batch)
-    columns = torch.as_tensor(torch.linspace(-3, 3, 11) if values is None else values)
+    columns = torch.as_tensor(torch.arange(-5, 6) * 0.6 if values is None else values)
     used = latent_kl(q, *batch, site=site)
     if kl is not None and kl.shape != used.shape:
         raise ArgumentError("kl", got=tuple(kl.shape), expected=f"the shape {tuple(used.shape)}, one number a latent")
@@ -147,13 +147,16 @@ def traversal(
     return figure
 
 
-def _draw(panel: Axes, lines: Mapping[str, pd.Series]) -> None:
+def _draw(panel: Axes, lines: Mapping[str, pd.Series], *, log: bool = True) -> None:
+    """Lines in one panel, on a logarithmic axis if that is allowed and needed."""
     for (label, line), colour in zip(lines.items(), cycle(_COLOURS)):
         # A single row of history would be no line, and not be seen.
         panel.plot(line, color=colour, marker="." if line.notna().sum() == 1 else None, label=label)
     low, high = (f(f(line) for line in lines.values()) for f in (min, max))
-    if 0 < 10 * low < high:
+    if log and 0 < 10 * low < high:
         panel.set_yscale("log")
+        panel.yaxis.set_major_formatter("{x:g}")
+        panel.yaxis.set_minor_formatter(NullFormatter())
     panel.spines[["top", "right"]].set_visible(False)
     panel.grid(alpha=0.3)
 
@@ -163,9 +166,9 @@ def _grid(images: Tensor, rows: Sequence[str], columns: Sequence[str]) -> Figure
     height, width, (h, w) = len(images), images.shape[1], images.shape[-2:]
     gap = max(1, h // 16)
     # One picture, not one panel an image: a hundred panels take seconds to draw.
-    framed = F.pad(images.detach().cpu().float().clamp(0, 1), (0, gap, 0, gap), value=0.5)
+    framed = F.pad(images.detach().cpu().float().clamp(0, 1), (0, gap, 0, gap), value=0.7)
     joined = framed.permute(0, 3, 1, 4, 2).flatten(2, 3).flatten(0, 1)[:-gap, :-gap]
-    figure = Figure(figsize=(1.6 + 0.6 * width, 0.5 + 0.6 * height * h / w), dpi=150, layout="constrained")
+    figure = Figure(figsize=(1.6 + 0.6 * width, 0.6 + 0.6 * height * h / w), dpi=150, layout="constrained")
     panel = figure.subplots()
     panel.imshow(joined.expand(-1, -1, 3).numpy(), interpolation="nearest")
     panel.set_yticks([(h + gap) * i + (h - 1) / 2 for i in range(height)], rows)

@@ -18,6 +18,7 @@ from pyro.poutine.util import site_is_subsample
 from torch import Tensor, nn
 
 from ppl_disent.errors import ArgumentError, SiteError
+from ppl_disent.sites import latents
 from ppl_disent.svi import check_programs
 
 Shapes = Sequence[tuple[tuple[int, ...], torch.dtype]]
@@ -49,7 +50,7 @@ class Posterior:
         Where a site's distribution depends on another latent's value, that value is the mean.
         """
         with self._quiet():
-            return {name: site["fn"] for name, site in _latents(self._guide_at_mean(batch)).items()}
+            return {name: site["fn"] for name, site in latents(self._guide_at_mean(batch)).items()}
 
     def decode(self, *batch: Tensor, **sites: Tensor) -> Distribution:
         """p(x | latent values), a distribution of batch shape ``(n,)``.
@@ -114,13 +115,13 @@ class Posterior:
         with self._quiet():
             if batch:
                 batch = self._on_device(batch)
-                latents = _values(self._guide_at_mean(batch))
+                at_mean = _values(self._guide_at_mean(batch))
             else:
                 batch = self._blank(1)
-                latents = _values(poutine.trace(_AtMean()(self.model)).get_trace(*batch))
-            if site not in latents:
-                raise SiteError(f"no latent site {site!r}; there are {sorted(latents)}.")
-            at = latents[site]
+                at_mean = _values(poutine.trace(_AtMean()(self.model)).get_trace(*batch))
+            if site not in at_mean:
+                raise SiteError(f"no latent site {site!r}; there are {sorted(at_mean)}.")
+            at = at_mean[site]
             if at.dim() != 2 or not isinstance(dim, int) or not -at.shape[1] <= dim < at.shape[1]:
                 raise ArgumentError(
                     "dim", got=dim, expected=f"a coordinate of {site!r}, which has {tuple(at.shape[1:])}"
@@ -129,7 +130,7 @@ class Posterior:
             if row.dim() != 1 or not len(row):
                 raise ArgumentError("values", got=values, expected="a vector of at least one value")
             n, m = len(at), len(row)
-            repeated = {name: value.repeat_interleave(m, 0) for name, value in latents.items()}
+            repeated = {name: value.repeat_interleave(m, 0) for name, value in at_mean.items()}
             repeated[site][:, dim] = row.repeat(n)
             many = tuple(field.repeat_interleave(m, 0) for field in batch)
             return self._decode(self.model, many, repeated).mean.unflatten(0, (n, m))
@@ -206,13 +207,5 @@ class _AtMean(Messenger):
         msg["done"] = True
 
 
-def _latents(trace: Trace) -> dict[str, Any]:
-    return {
-        name: site
-        for name, site in trace.nodes.items()
-        if site["type"] == "sample" and not site["is_observed"] and not site_is_subsample(site)
-    }
-
-
 def _values(trace: Trace) -> dict[str, Tensor]:
-    return {name: site["value"] for name, site in _latents(trace).items()}
+    return {name: site["value"] for name, site in latents(trace).items()}

@@ -20,6 +20,7 @@ LEVELS = {
     "ppl_disent.precision": 1,
     "ppl_disent.batches": 1,
     "ppl_disent.checkpoint": 1,
+    "ppl_disent.sites": 1,
     "ppl_disent.elbo": 2,
     "ppl_disent.control": 3,
     "ppl_disent.svi": 3,
