@@ -20,7 +20,7 @@ from ppl_disent.batches import Batches, Data, fingerprint
 from ppl_disent.elbo import TermELBO
 from ppl_disent.errors import ArgumentError, CheckpointError
 from ppl_disent.history import History
-from ppl_disent.optim import adam, describe
+from ppl_disent.optim import adam, describe, follow_layout
 from ppl_disent.precision import PRECISIONS, lowered, resolved
 from ppl_disent.run import Run, shapes_of
 from ppl_disent.svi import SVI, ManifoldOptim, check_programs
@@ -108,9 +108,12 @@ def fit(
             raise CheckpointError(f"{path}: exists already, and would be overwritten. {hint}")
 
     optim = adam(1e-3) if optim is None else optim
+    if not isinstance(optim, PyroOptim):
+        raise ArgumentError("optim", got=optim, expected="a PyroOptim, such as pyro.optim.Adam({'lr': 1e-3})")
     with _isolated(seed, where), lowered((model, guide), precision, where):
         model.to(where).train()
         guide.to(where).train()
+        follow_layout(optim)
         batches = Batches(data, batch_size, seed, where)
         first = validated_step(model, guide, elbo, batches)
         history = History(log_every)
@@ -161,6 +164,7 @@ def fit(
                     save()
         run = Run(model, guide, elbo, svi.index, history.frame(), shapes, recipe, settings)
         svi.call_hooks("after_fit", run, data)
+    follow_layout(optim)
     return run
 
 

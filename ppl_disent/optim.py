@@ -75,6 +75,15 @@ class JointOptim(PyroOptim):
             self.optimizer.load_state_dict(state_dict)
 
 
+def follow_layout(optim: PyroOptim) -> None:
+    """Gives an optimizer's state the strides of its parameters: fused kernels walk both in the order of memory."""
+    for optimizer in {id(o): o for o in optim.optim_objs.values()}.values():
+        for p, state in getattr(optimizer, "optimizer", optimizer).state.items():
+            for key, value in state.items():
+                if isinstance(value, Tensor) and value.shape == p.shape and value.stride() != p.stride():
+                    state[key] = torch.empty_like(p).copy_(value)
+
+
 def adam(lr: float) -> JointOptim:
     """Fused Adam over all tensors, the optimizer of the methods here.
 

@@ -406,6 +406,24 @@ def test_bfloat16_runs_the_networks_only():
     assert "forward" not in vars(low.model.decoder), "the network's own forward is back"
 
 
+def test_bfloat16_leaves_contiguous_parameters_and_optimizer_state(tmp_path):
+    """Convolutions are channels-last meanwhile; optimizer state follows, so a later fit has the right moments."""
+    torch.set_default_dtype(torch.float32)
+    x = torch.rand(8, 1, 16, 16)
+    options = {"steps": 4, "batch_size": 4, "progress": False, "device": "cpu", "precision": "bfloat16"}
+    whole, first, second = (pd.vae((1, 16, 16), latent_dim=2) for _ in range(3))
+    for other in (first, second):
+        other.model.load_state_dict(whole.model.state_dict())
+        other.guide.load_state_dict(whole.guide.state_dict())
+    whole.fit(x, **options)
+    first.fit(x, checkpoint=tmp_path / "run.pt", **(options | {"steps": 2}))
+    second.fit(x, checkpoint=tmp_path / "run.pt", resume=True, **options)
+    assert all(torch.equal(a, b) for a, b in zip(parameters(whole), parameters(second), strict=True))
+    for p, state in whole.optim.optimizer.state.items():
+        assert p.is_contiguous()
+        assert state["exp_avg"].stride() == p.stride()
+
+
 def test_history_rows_are_means_over_their_steps():
     losses = []
 
