@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import pickle
 import platform
+import shutil
 import warnings
 import zipfile
 from collections.abc import Mapping
@@ -59,8 +60,13 @@ def save(path: Path, content: Mapping[str, Any]) -> None:
     os.replace(temporary, path)
 
 
-def load(path: Path) -> dict[str, Any]:
+def load(path: Path, *, repair: bool = False) -> dict[str, Any]:
     """Reads a checkpoint onto the CPU; if it is damaged, the one before it, with a warning.
+
+    Args:
+        path: The checkpoint.
+        repair: Put the one before it in the place of a damaged one (kept as ``.damaged``), so that the next ``save``
+            does not rotate the damage over the only good file.
 
     Raises:
         CheckpointError: If there is none, if it is not one of ours, or if both are damaged.
@@ -79,6 +85,11 @@ def load(path: Path) -> dict[str, Any]:
         content = _read(previous(path))
     except _DAMAGE as error:
         raise CheckpointError(f"{reason} The one before it, {previous(path).name}, is damaged too.") from error
+    if repair:
+        copy = path.with_name(path.name + ".tmp")
+        shutil.copyfile(previous(path), copy)
+        shutil.copyfile(path, path.with_name(path.name + ".damaged"))
+        os.replace(copy, path)
     warnings.warn(f"{reason} Using the one before it, of step {content['svi']['index']}.", stacklevel=2)
     return content
 

@@ -123,6 +123,7 @@ def fit(
                 hook.to(where)
         svi.call_hooks("before_fit", svi, data)
         settings = {
+            "method": None if recipe is None else recipe["builder"],
             "batch_size": batch_size,
             "seed": seed,
             "precision": precision,
@@ -222,7 +223,10 @@ def _restore(
     device: torch.device,
 ) -> None:
     """Puts everything where the checkpoint left it; nothing is touched before its settings are known to agree."""
-    content = files.load(path)
+    content = files.load(path, repair=True)
+    if content["settings"]["method"] != settings["method"]:
+        made = content["settings"]["method"] or "programs without a builder"
+        raise CheckpointError(f"{path}: of a run of {made}, and this is {settings['method'] or 'another pair'}.")
     if differ := files.differences(content["settings"], settings):
         raise CheckpointError(f"{path}: the run had other settings: {differ}.")
     if content["svi"]["index"] > steps:

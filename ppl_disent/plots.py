@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
+from matplotlib.ticker import LogLocator, NullFormatter
 from torch import Tensor
 from torch.distributions import Independent, Normal, kl_divergence
 
@@ -143,7 +143,9 @@ def traversal(
     first = tuple(field[:1] for field in batch)
     rows = torch.cat([q.traverse(site, i, columns, *first) for i in order])
     figure = _grid(rows, [f"{site}[{i}]  {nats[i]:.2f} nats" for i in order], [f"{v:.2g}" for v in columns.tolist()])
-    figure.axes[0].set_title(f"value of one latent of {site}, the others as encoded; rows by their mean KL", fontsize=9)
+    figure.suptitle(
+        f"one value of {site} is changed, the others are as encoded; rows by mean KL", fontsize=9, wrap=True
+    )
     return figure
 
 
@@ -155,6 +157,7 @@ def _draw(panel: Axes, lines: Mapping[str, pd.Series], *, log: bool = True) -> N
     low, high = (f(f(line) for line in lines.values()) for f in (min, max))
     if log and 0 < 10 * low < high:
         panel.set_yscale("log")
+        panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         panel.yaxis.set_major_formatter("{x:g}")
         panel.yaxis.set_minor_formatter(NullFormatter())
     panel.spines[["top", "right"]].set_visible(False)
@@ -168,7 +171,7 @@ def _grid(images: Tensor, rows: Sequence[str], columns: Sequence[str]) -> Figure
     # One picture, not one panel an image: a hundred panels take seconds to draw.
     framed = F.pad(images.detach().cpu().float().clamp(0, 1), (0, gap, 0, gap), value=0.7)
     joined = framed.permute(0, 3, 1, 4, 2).flatten(2, 3).flatten(0, 1)[:-gap, :-gap]
-    figure = Figure(figsize=(1.6 + 0.6 * width, 0.6 + 0.6 * height * h / w), dpi=150, layout="constrained")
+    figure = Figure(figsize=(1.2 + 0.6 * width, 0.6 + 0.6 * height * h / w), dpi=150, layout="constrained")
     panel = figure.subplots()
     panel.imshow(joined.expand(-1, -1, 3).numpy(), interpolation="nearest")
     panel.set_yticks([(h + gap) * i + (h - 1) / 2 for i in range(height)], rows)

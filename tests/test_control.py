@@ -56,7 +56,9 @@ def published_positional(kls, *, target, start, step, every, kp, ki):
 
 
 @pytest.mark.parametrize("window", [1, 5, 7])
-def test_exact_incremental_law_is_the_published_one(window):
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_exact_incremental_law_is_the_published_one(window, dtype):
+    torch.set_default_dtype(dtype)
     law = {
         "target": 18.0,
         "start": 0.5,
@@ -80,7 +82,9 @@ def test_exact_incremental_law_is_the_published_one(window):
     assert max(betas) > 5
 
 
-def test_exact_positional_law_is_the_published_one():
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_exact_positional_law_is_the_published_one(dtype):
+    torch.set_default_dtype(dtype)
     law = {"target": 18.0, "start": 0.5, "step": 1.5, "every": 300, "kp": 0.01, "ki": 0.001}
     controller = PI("z", **law, exact=True)
     betas = [controller.update(kl).item() for kl in recorded_kls()]

@@ -196,6 +196,8 @@ def test_resume_names_the_settings_that_differ(tmp_path):
         again(batch_size=5, seed=3)
     with pytest.raises(pd.CheckpointError, match=r"optim.lr was '0.0001' and is now '0.01'.*method.lr"):
         again(vae(lr=0.01))
+    with pytest.raises(pd.CheckpointError, match="of a run of vae, and this is beta_vae"):
+        again(pd.beta_vae((1, 4, 4), latent_dim=2, network="mlp"))
     with pytest.raises(pd.CheckpointError, match="data was"):
         again(data=X * 0.5)
     with pytest.raises(pd.CheckpointError, match=r"method.latent_dim was 2 and is now 3"):
@@ -224,6 +226,7 @@ def test_a_damaged_checkpoint_is_reported_and_the_one_before_used(damage, tmp_pa
     with pytest.warns(UserWarning, match=r"run.pt: damaged.*Using the one before it, of step 3"):
         resumed.fit(X, checkpoint=path, resume=True, **(QUIET | {"steps": 9}))
     assert all(torch.equal(a, b) for a, b in zip(parameters(whole), parameters(resumed), strict=True))
+    assert torch.load(previous(path), weights_only=True)["svi"]["index"] == 3, "the damage was not rotated over it"
     path.write_bytes(broken)
     previous(path).unlink()
     with pytest.raises(pd.CheckpointError, match="There is no earlier one"):

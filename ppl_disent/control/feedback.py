@@ -65,7 +65,7 @@ class Feedback(KLScale):
         self.count += 1
         rising = (self.count >= self.every) & (self.count % self.every < self.ramp)
         # A sum, not a formula in `count`: the authors' codes accumulate, and so agree to the last digit.
-        self.set_point += torch.where(rising, self.step / self.ramp, 0.0)
+        self.set_point += rising.double() * (self.step / self.ramp)
         self.set_point.clamp_(max=self.target)
         self.kl.copy_(self._smooth(kl))
         self._observe_slope()
@@ -92,7 +92,8 @@ class Feedback(KLScale):
 
         ``g`` is minus the least-squares slope of the smoothed KL against beta over the last few thousand steps (nats
         per unit of beta). NaN while beta has moved by less than 1 % of itself. From the local stability condition of
-        the linearised loop, ``g (kp / 2 + ki) < 2``.
+        the linearised loop, ``g (kp / 2 + ki) < 2``, which is necessary, not sufficient: a model that follows beta
+        slowly can oscillate well below 1, and ``g`` is a mean over steps in which it may have changed.
         """
         _, b, k, bb, bk = self.moments / self.moments[0]
         variance = bb - b * b
