@@ -64,6 +64,7 @@ class Posterior:
             ArgumentError: Without a batch or a value, or if their lengths differ.
         """
         with self._quiet():
+            batch, sites = self._on_device(batch), self._on_device_dict(sites)
             lengths = {len(value) for value in (*batch, *sites.values())}
             if len(lengths) != 1:
                 got = sorted(lengths) or "nothing"
@@ -72,7 +73,7 @@ class Posterior:
             if not batch:
                 # In this order: a condition inside of `uncondition` would be forgotten.
                 batch, model = self._blank(lengths.pop()), poutine.uncondition(self.model)
-            return self._decode(model, self._on_device(batch), self._on_device_dict(sites))
+            return self._decode(model, batch, sites)
 
     def reconstruct(self, *batch: Tensor) -> Tensor:
         """The mean of p(x | latents) at the guide's means: ``(n, *x_shape)``."""
@@ -185,7 +186,7 @@ class Posterior:
         return next((t.device for t in tensors), torch.device("cpu"))
 
     def _on_device(self, batch: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        return tuple(self._on_device_dict({str(i): t for i, t in enumerate(batch)}).values())
+        return tuple(self._on_device_dict({f"batch[{i}]": t for i, t in enumerate(batch)}).values())
 
     def _on_device_dict(self, sites: dict[str, Tensor]) -> dict[str, Tensor]:
         for name, value in sites.items():

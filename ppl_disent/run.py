@@ -39,12 +39,12 @@ class Run:
         settings: What the run was made with.
     """
 
-    model: nn.Module
-    guide: nn.Module
-    elbo: TermELBO
+    model: nn.Module = field(repr=False)
+    guide: nn.Module = field(repr=False)
+    elbo: TermELBO = field(repr=False)
     step: int
     history: pd.DataFrame = field(repr=False)
-    shapes: tuple[tuple[tuple[int, ...], torch.dtype], ...]
+    shapes: tuple[tuple[tuple[int, ...], torch.dtype], ...] = field(repr=False)
     recipe: Mapping[str, Any] | None = None
     settings: Mapping[str, Any] = field(default_factory=dict, repr=False)
 

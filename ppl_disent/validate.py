@@ -56,14 +56,14 @@ def _check_support(step: Step, batches: Batches) -> None:
     """Observed values must be possible; Bernoulli means grey values in [0, 1] too, as the papers' losses do."""
     assert step.model_trace is not None
     for name, site in step.model_trace.nodes.items():
-        if site["type"] != "sample" or not site["is_observed"] or not isinstance(site["value"], Tensor):
+        if name not in step.log_lik or not isinstance(site["value"], Tensor):
             continue
         base = site["fn"]
         while hasattr(base, "base_dist"):
             base = base.base_dist
-        values = site["value"]
+        values = site["value"].detach()
         for i, batch_field in enumerate(batches.first):
-            if batches.tensors is not None and values is batch_field:
+            if batches.tensors is not None and site["value"] is batch_field:
                 values = batches.tensors[i]
         low, high = (float(values.min()), float(values.max())) if values.numel() else (0.0, 0.0)
         if isinstance(base, torch.distributions.Bernoulli):
