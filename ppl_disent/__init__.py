@@ -25,6 +25,9 @@ from ppl_disent.methods import capacity_vae as capacity_vae
 from ppl_disent.methods import control_vae as control_vae
 from ppl_disent.methods import dynamic_vae as dynamic_vae
 from ppl_disent.methods import vae as vae
+from ppl_disent.metrics import attribute_classifier as attribute_classifier
+from ppl_disent.metrics import attribute_transfer as attribute_transfer
+from ppl_disent.metrics import latent_leakage as latent_leakage
 from ppl_disent.metrics import mig as mig
 from ppl_disent.metrics import reconstruction_error as reconstruction_error
 from ppl_disent.metrics import rmig as rmig

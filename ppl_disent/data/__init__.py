@@ -12,16 +12,40 @@ from collections.abc import Callable
 from inspect import signature
 from pathlib import Path
 
+from ppl_disent.data.celeba import celeba
 from ppl_disent.data.dataset import Arrays, Dataset, Subset
 from ppl_disent.data.digits import digits
+from ppl_disent.data.digits_bars import digits_bars
 from ppl_disent.data.dsprites import dsprites
+from ppl_disent.data.tfd import tfd
+from ppl_disent.data.toy import blobs, moons, swiss_roll
 from ppl_disent.errors import ArgumentError
 
-__all__ = ["LOADERS", "Arrays", "Dataset", "Subset", "digits", "dsprites", "load"]
+__all__ = [
+    "LOADERS",
+    "Arrays",
+    "Dataset",
+    "Subset",
+    "blobs",
+    "celeba",
+    "digits",
+    "digits_bars",
+    "dsprites",
+    "load",
+    "moons",
+    "swiss_roll",
+    "tfd",
+]
 
 LOADERS: dict[str, Callable[..., Dataset]] = {
+    "blobs": blobs,
+    "celeba": celeba,
     "digits": digits,
+    "digits_bars": digits_bars,
     "dsprites": dsprites,
+    "moons": moons,
+    "swiss_roll": swiss_roll,
+    "tfd": tfd,
 }
 
 

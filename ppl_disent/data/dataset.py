@@ -16,6 +16,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from ppl_disent.data.checks import check_continuous, check_factors, check_labels, kind
 from ppl_disent.errors import ArgumentError, DataError
 
 Index = Tensor | Sequence[int] | slice | range
@@ -35,15 +36,19 @@ class Dataset(ABC):
         factor_names: Their K names.
         factor_sizes: Their K numbers of values.
         labels: Binary attributes, an (N, k) tensor of 0 and 1.
+        label_names: Their k names; by default ``y0``, ``y1`` and so on.
+        continuous: The values of real-valued factors that made x, an (N, m) floating tensor. They are for those who ask
+            what a code knows; no batch holds them.
+        continuous_names: Their m names, which say the unit where there is one.
 
     Attributes:
-        shape, likelihood, factors, factor_names, factor_sizes, labels: As given; ``factors`` and ``labels`` are None
-            where they are not known.
+        shape, likelihood, factors, factor_names, factor_sizes, labels, label_names, continuous, continuous_names: As
+            given; ``factors``, ``labels`` and ``continuous`` are None where they are not known.
         device: Where batches are made.
 
     Raises:
         ArgumentError: For another likelihood.
-        DataError: For factors or labels of the wrong shape, type or range.
+        DataError: For factors, labels or continuous factors of the wrong shape, type or range.
     """
 
     def __init__(
@@ -56,14 +61,20 @@ class Dataset(ABC):
         factor_names: Sequence[str] = (),
         factor_sizes: Sequence[int] = (),
         labels: Tensor | None = None,
+        label_names: Sequence[str] = (),
+        continuous: Tensor | None = None,
+        continuous_names: Sequence[str] = (),
     ) -> None:
         if likelihood not in ("bernoulli", "gaussian"):
             raise ArgumentError("likelihood", got=likelihood, expected='"bernoulli" or "gaussian"')
-        _check_factors(size, factors, factor_names, factor_sizes)
-        _check_labels(size, labels)
+        check_factors(size, factors, factor_names, factor_sizes)
+        check_labels(size, labels, label_names)
+        check_continuous(size, continuous, continuous_names)
         self._size, self.shape, self.likelihood = size, tuple(shape), likelihood
         self.factors, self.factor_names, self.factor_sizes = factors, tuple(factor_names), tuple(factor_sizes)
         self.labels = labels
+        self.label_names = tuple(label_names or (f"y{i}" for i in range(0 if labels is None else labels.shape[1])))
+        self.continuous, self.continuous_names = continuous, tuple(continuous_names)
         self.device = torch.device("cpu")
 
     def __len__(self) -> int:
@@ -92,6 +103,35 @@ class Dataset(ABC):
             ArgumentError: For an index of another type, or outside 0 to N - 1.
         """
         return self._take(self._positions(index))
+
+    def counterfactual(
+        self, index: Index, attribute: int | str, *, on: bool | None = None, style: Tensor | None = None
+    ) -> Tensor:
+        """What the observations at ``index`` would be if one attribute were another: all else is as it was.
+
+        Args:
+            index: As for :meth:`batch`.
+            attribute: The attribute's position in ``label_names``, or its name.
+            on: What it is to be; by default what it is not.
+            style: Its continuous style, a tensor that broadcasts to (batch, the attribute's styles); by default the
+                one that was drawn with each datum, also where the attribute is off and the style does not show.
+
+        Returns:
+            A ``(batch, *shape)`` tensor.
+
+        Raises:
+            ArgumentError: For an index, attribute or style that there is not.
+            DataError: Where counterfactuals are not known, as for anything that was not made by a program.
+        """
+        names = self.label_names
+        column = names.index(attribute) if attribute in names else attribute
+        if not isinstance(column, int) or not 0 <= column < len(names):
+            raise ArgumentError("attribute", got=attribute, expected=f"one of {names} or its position")
+        return self._switch(self._positions(index), column, on, style)
+
+    def _switch(self, index: Tensor, column: int, on: bool | None, style: Tensor | None) -> Tensor:
+        """As :meth:`counterfactual`, for arguments that have been checked but for ``style``."""
+        raise DataError(f"counterfactual: got {self!r}, expected data made by a program, such as digits_bars.")
 
     def _positions(self, index: Index) -> Tensor:
         if isinstance(index, slice):
@@ -167,6 +207,9 @@ class Subset(Dataset):
             factor_names=whole.factor_names,
             factor_sizes=whole.factor_sizes,
             labels=None if whole.labels is None else whole.labels[at],
+            label_names=whole.label_names,
+            continuous=None if whole.continuous is None else whole.continuous[at],
+            continuous_names=whole.continuous_names,
         )
         self._whole, self._index, self.device = whole, at, whole.device
 
@@ -176,6 +219,9 @@ class Subset(Dataset):
 
     def _take(self, index: Tensor) -> tuple[Tensor, ...]:
         return self._whole._take(self._index[index])
+
+    def _switch(self, index: Tensor, column: int, on: bool | None, style: Tensor | None) -> Tensor:
+        return self._whole._switch(self._index[index], column, on, style)
 
 
 class Arrays(Dataset):
@@ -199,9 +245,12 @@ class Arrays(Dataset):
         factor_names: Sequence[str] = (),
         factor_sizes: Sequence[int] = (),
         labels: Tensor | None = None,
+        label_names: Sequence[str] = (),
+        continuous: Tensor | None = None,
+        continuous_names: Sequence[str] = (),
     ) -> None:
         if not isinstance(x, Tensor) or not x.is_floating_point() or x.ndim < 2 or not x.numel():
-            raise DataError(f"x: got {_kind(x)}, expected a floating tensor of shape (N, ...) that is not empty.")
+            raise DataError(f"x: got {kind(x)}, expected a floating tensor of shape (N, ...) that is not empty.")
         super().__init__(
             len(x),
             x.shape[1:],
@@ -210,6 +259,9 @@ class Arrays(Dataset):
             factor_names=factor_names,
             factor_sizes=factor_sizes,
             labels=labels,
+            label_names=label_names,
+            continuous=continuous,
+            continuous_names=continuous_names,
         )
         low, high = (float(v) for v in x.aminmax())
         if not math.isfinite(low + high) or (likelihood == "bernoulli" and not 0 <= low <= high <= 1):
@@ -218,6 +270,7 @@ class Arrays(Dataset):
         self._x, self.device = x, x.device
         self.factors = None if factors is None else factors.to(x.device)
         self.labels = None if labels is None else labels.to(x)
+        self.continuous = None if continuous is None else continuous.to(x.device)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -232,39 +285,8 @@ def digest(*parts: object) -> str:
     sha = hashlib.sha256()
     for part in parts:
         if isinstance(part, Tensor):
-            sha.update(_kind(part).encode())
+            sha.update(kind(part).encode())
             sha.update(part.cpu().contiguous().view(torch.uint8).numpy().data)
         else:
             sha.update(repr(part).encode())
     return sha.hexdigest()[:16]
-
-
-def _kind(value: object) -> str:
-    if not isinstance(value, Tensor):
-        return f"a {type(value).__name__}"
-    return f"a {str(value.dtype).removeprefix('torch.')} tensor of shape {tuple(value.shape)}"
-
-
-def _check_factors(size: int, factors: Tensor | None, names: Sequence[str], sizes: Sequence[int]) -> None:
-    if factors is None:
-        if names or sizes:
-            raise DataError(f"factors: got None, expected a tensor, since factor_names are {tuple(names)}.")
-        return
-    fits = isinstance(factors, Tensor) and factors.dtype == torch.int64 and factors.shape == (size, len(names))
-    if not fits or len(sizes) != len(names):
-        raise DataError(
-            f"factors: got {_kind(factors)} with {len(names)} names and {len(sizes)} sizes, "
-            f"expected an int64 tensor of shape ({size}, K) with K names and K sizes."
-        )
-    if not ((factors >= 0) & (factors < factors.new_tensor(sizes))).all():
-        low, high = (v.tolist() for v in factors.aminmax(dim=0))
-        raise DataError(f"factors: got values from {low} to {high}, expected 0 to size - 1 for the sizes {sizes}.")
-
-
-def _check_labels(size: int, labels: Tensor | None) -> None:
-    if labels is None:
-        return
-    if not isinstance(labels, Tensor) or labels.ndim != 2 or len(labels) != size:
-        raise DataError(f"labels: got {_kind(labels)}, expected a tensor of shape ({size}, k).")
-    if not ((labels == 0) | (labels == 1)).all():
-        raise DataError(f"labels: got values from {labels.min()} to {labels.max()}, expected only 0 and 1.")
