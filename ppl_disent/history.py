@@ -60,7 +60,8 @@ class History:
             # The loss is non-finite because of a term: name that one, unless only the sum overflowed.
             column = min(bad[row].nonzero().flatten().tolist(), key=lambda c: self._names[c] == "loss")
             step = svi.index - self._filled + row + 1
-            raise NonFiniteError(step, self._names[column], float(terms[row, column]), "Lower the learning rate, or standardise the data?")
+            hint = "Lower the learning rate, or standardise the data?"
+            raise NonFiniteError(step, self._names[column], float(terms[row, column]), hint)
         return terms
 
     def close_row(self, svi: SVI) -> dict[str, float]:
