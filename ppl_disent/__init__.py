@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Write, train and understand disentangled generative models in Pyro."""
 
+from ppl_disent.adversary import Adversary as Adversary
+from ppl_disent.adversary import check_isolation as check_isolation
 from ppl_disent.control import PI as PI
 from ppl_disent.control import CyclicalAnnealing as CyclicalAnnealing
 from ppl_disent.control import IncrementalPI as IncrementalPI
@@ -23,6 +25,9 @@ from ppl_disent.method import builder as builder
 from ppl_disent.methods import beta_vae as beta_vae
 from ppl_disent.methods import capacity_vae as capacity_vae
 from ppl_disent.methods import control_vae as control_vae
+from ppl_disent.methods import csvae as csvae
+from ppl_disent.methods import cvae as cvae
+from ppl_disent.methods import cvae_if as cvae_if
 from ppl_disent.methods import dynamic_vae as dynamic_vae
 from ppl_disent.methods import vae as vae
 from ppl_disent.metrics import attribute_classifier as attribute_classifier

@@ -75,6 +75,7 @@ class ConvEncoder(nn.Module):
         outputs: Number of outputs.
         channels: Channels after each convolution, from the image side, for four convolutions.
         hidden: Widths of the linear layers after them.
+        fields: How many values a datum has beside its image, such as labels: they enter after the convolutions.
 
     Raises:
         ArgumentError: For a shape that cannot be halved down to 4 or 7 pixels.
@@ -87,26 +88,36 @@ class ConvEncoder(nn.Module):
         *,
         channels: Sequence[int] = (32, 32, 64, 64),
         hidden: Sequence[int] = (256,),
+        fields: int = 0,
     ) -> None:
         super().__init__()
-        self.shape = tuple(shape)
+        self.shape, self.fields = tuple(shape), fields
         side, widths = _pyramid(self.shape, channels)
         layers: list[nn.Module] = []
         for i, o in zip([self.shape[0], *widths], widths):
             layers += [nn.Conv2d(i, o, 4, 2, 1), nn.ReLU()]
-        sizes = [widths[-1] * side * side, *hidden, outputs]
+        sizes = [widths[-1] * side * side + fields, *hidden, outputs]
         layers.append(nn.Flatten())
         for i, o in pairwise(sizes):
             layers += [nn.Linear(i, o), nn.ReLU()]
         self.net = kaiming_(nn.Sequential(*layers[:-1]))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Maps images ``(batch, *shape)`` to ``(batch, outputs)``."""
+    def forward(self, x: Tensor, *fields: Tensor) -> Tensor:
+        """Maps images ``(batch, *shape)``, and fields of together ``fields`` values, to ``(batch, outputs)``."""
         if x.shape[1:] != self.shape:
             expected = ", ".join(map(str, self.shape))
             raise DataError(f"x: got images of shape {tuple(x.shape)}, expected (batch, {expected}).")
-        y: Tensor = self.net(_checked(x, self.net[0]))
-        return y
+        x = _checked(x, self.net[0])
+        if not self.fields and not fields:
+            y: Tensor = self.net(x)
+            return y
+        if (got := sum(field.flatten(1).shape[1] for field in fields)) != self.fields:
+            raise DataError(f"fields: got {got} values a datum beside the image, expected {self.fields}.")
+        for layer in self.net:
+            x = layer(x)
+            if isinstance(layer, nn.Flatten):
+                x = torch.cat([x, *(field.flatten(1) for field in fields)], -1)
+        return x
 
 
 class ConvDecoder(nn.Module):

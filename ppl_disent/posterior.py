@@ -136,6 +136,38 @@ class Posterior:
             many = tuple(field.repeat_interleave(m, 0) for field in batch)
             return self._decode(self.model, many, repeated).mean.unflatten(0, (n, m))
 
+    def swap(self, site: str, batch: Sequence[Tensor], donor: Sequence[Tensor]) -> Distribution:
+        """p(x | latents) of ``batch`` with one site taken from ``donor``, all else at the guide's means.
+
+        For CSVAE's ``w_i`` this is attribute transfer; a condition, such as CVAE's y, is no site and is changed by
+        ``decode(x, y_new, z=codes)``.
+
+        Args:
+            site: A latent site.
+            batch: The fields that the guide takes, n data.
+            donor: The same fields, of n data or of one.
+
+        Returns:
+            A distribution of batch shape ``(n,)``.
+
+        Raises:
+            SiteError: For an unknown site.
+            ArgumentError: For a batch or donor that is no tuple of tensors, or a donor of another length.
+        """
+        for name, fields in (("batch", batch), ("donor", donor)):
+            if not isinstance(fields, (tuple, list)):
+                raise ArgumentError(name, got=fields, expected="a tuple of the tensors that the guide takes")
+        with self._quiet():
+            batch = self._on_device(tuple(batch))
+            sites = _values(self._guide_at_mean(batch))
+            if site not in sites:
+                raise SiteError(f"no latent site {site!r}; there are {sorted(sites)}.")
+            given, own = _values(self._guide_at_mean(tuple(donor)))[site], sites[site]
+            if len(given) not in (1, len(own)):
+                raise ArgumentError("donor", got=f"{len(given)} data", expected=f"{len(own)}, as in batch, or one")
+            sites[site] = given.expand_as(own)
+            return self._decode(self.model, batch, sites)
+
     @contextmanager
     def _quiet(self) -> Iterator[None]:
         modules = [m for program in (self.model, self.guide) for m in program.modules()]

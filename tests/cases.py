@@ -29,7 +29,7 @@ class Case:
     stock: bool = True
 
     def __str__(self) -> str:
-        return f"{self.name}-{'x'.join(map(str, self.shape))}"
+        return "-".join([self.name, "x".join(map(str, self.shape)), *(f"{f[0]}" for f in self.fields)])
 
     def method(self, seed: int = 0) -> pd.Method:
         """The method, its initial values given by `seed`."""
@@ -45,6 +45,7 @@ class Case:
 
 
 SMALL = {"latent_dim": 3, "network": "mlp"}
+REAL, ALONE = {"likelihood": "gaussian", "learn_sigma": True}, {"adversary": "none"}
 CASES = [
     Case("vae", (1, 4, 4), SMALL),
     Case("vae", (6,), SMALL | {"likelihood": "gaussian", "learn_sigma": True}),
@@ -53,4 +54,12 @@ CASES = [
     Case("capacity_vae", (1, 4, 4), SMALL | {"gamma": 10.0, "capacity": 2.0, "capacity_steps": 30}, stock=False),
     Case("control_vae", (1, 4, 4), SMALL | {"target_kl": 2.0, "every": 10}),
     Case("dynamic_vae", (1, 4, 4), SMALL | {"target_kl": 2.0, "every": 10, "ramp": 5, "beta_init": 2.0}),
+    Case("cvae", (1, 4, 4), SMALL | {"labels": 1}, fields=((1,),)),
+    Case("cvae", (6,), SMALL | {"labels": 2, "likelihood": "gaussian", "prior": "conditional"}, fields=((2,),)),
+    Case("cvae", (1, 8, 8), {"labels": 2, "latent_dim": 2, "network": "conv"}, fields=((2,),)),
+    Case("cvae_if", (1, 4, 4), SMALL | {"labels": 2, "adversary_steps": 2}, fields=((2,),), stock=False),
+    Case("cvae_if", (6,), SMALL | {"labels": 1, "adversary": "reversal"} | REAL, fields=((1,),), stock=False),
+    Case("csvae", (1, 4, 4), SMALL | {"labels": 1, "adversary_warmup": 4}, fields=((1,),), stock=False),
+    Case("csvae", (6,), SMALL | {"labels": 2, "w_dim": (1, 3), "target": "marginal"} | REAL, ((2,),), stock=False),
+    Case("csvae", (1, 4, 4), SMALL | {"labels": 2, "learn_prior": True, "z_sees_y": True} | ALONE, fields=((2,),)),
 ]

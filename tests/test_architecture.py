@@ -22,6 +22,7 @@ LEVELS = {
     "ppl_disent.checkpoint": 1,
     "ppl_disent.sites": 1,
     "ppl_disent.elbo": 2,
+    "ppl_disent.adversary": 3,
     "ppl_disent.control": 3,
     "ppl_disent.svi": 3,
     "ppl_disent.history": 4,

@@ -54,7 +54,8 @@ def test_exactly_the_parameters_of_the_pair_get_gradients(case: Case):
 def test_loss_is_the_weighted_sum_of_its_terms(case: Case):
     method = case.method()
     step = method.elbo.evaluate(method.model, method.guide, *case.batch())
-    expected = sum(method.elbo.kl_scale[s] * v for s, v in step.kl.items()) - sum(step.log_lik.values())
+    expected = sum(method.elbo.kl_scale[s] * v for s, v in step.kl.items())
+    expected = expected - sum(method.elbo.lik_scale.get(s, 1.0) * v for s, v in step.log_lik.items())
     expected = expected + sum(method.elbo.terms[n][0] * v for n, v in step.extra.items())
     torch.testing.assert_close(step.loss, expected, rtol=1e-14, atol=0)
 
@@ -184,6 +185,8 @@ def test_posterior_verbs(case: Case):
         assert strip.shape == (1, 2, *case.shape)
         torch.testing.assert_close(strip[0, 0], x[0])
         assert not torch.allclose(strip[0, 1], x[0])
+        torch.testing.assert_close(q.swap(site, batch, batch).mean, x)
+        torch.testing.assert_close(q.swap(site, batch, tuple(t[:1] for t in batch)).mean[0], x[0])
     assert torch.equal(state, torch.get_rng_state()), "a question about given data draws nothing"
     assert q.sample(4, *(t[:4] for t in batch[1:])).shape == (4, *case.shape)
     assert method.model.training

@@ -6,6 +6,11 @@ from ppl_disent.methods.beta_vae import beta_vae as beta_vae
 from ppl_disent.methods.capacity_vae import Capacity as Capacity
 from ppl_disent.methods.capacity_vae import capacity_vae as capacity_vae
 from ppl_disent.methods.control_vae import control_vae as control_vae
+from ppl_disent.methods.csvae import CSVAE as CSVAE
+from ppl_disent.methods.csvae import csvae as csvae
+from ppl_disent.methods.cvae import CVAE as CVAE
+from ppl_disent.methods.cvae import cvae as cvae
+from ppl_disent.methods.cvae_if import cvae_if as cvae_if
 from ppl_disent.methods.dynamic_vae import dynamic_vae as dynamic_vae
 from ppl_disent.methods.vae import VAE as VAE
 from ppl_disent.methods.vae import vae as vae
