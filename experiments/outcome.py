@@ -35,19 +35,15 @@ class Codes:
         index: Their positions in the data set, ``(n,)``.
         mean: Of q(site | x), ``{site: (n, latent)}``.
         stddev: Likewise.
+        kl: Mean KL divergence of each latent value from the model's prior, ``{site: (latent,)}``, nats.
         error: -log p(x | latents at their means), ``(n,)``, nats.
     """
 
     index: Tensor
     mean: dict[str, Tensor]
     stddev: dict[str, Tensor]
+    kl: dict[str, Tensor]
     error: Tensor
-
-    @property
-    def kl(self) -> dict[str, Tensor]:
-        """Mean KL divergence of each latent value from the standard normal, ``{site: (latent,)}``, nats."""
-        standard = Normal(0.0, 1.0)
-        return {z: kl_divergence(Normal(m, self.stddev[z]), standard).mean(0) for z, m in self.mean.items()}
 
 
 def encode(run: Run, data: Dataset, *, progress: bool) -> Codes:
@@ -62,10 +58,14 @@ def encode(run: Run, data: Dataset, *, progress: bool) -> Codes:
         encoded = q.encode(*batch)
         mean = {z: latent.mean for z, latent in encoded.items()}
         error = -q.decode(*batch, **mean).log_prob(batch[0])
-        parts.append((mean, {z: latent.stddev for z, latent in encoded.items()}, error.cpu()))
-    means, stddevs, errors = zip(*parts)
-    mean, stddev = ({z: torch.cat([part[z].cpu() for part in many]) for z in many[0]} for many in (means, stddevs))
-    return Codes(index, mean, stddev, torch.cat(errors))
+        stddev = {z: latent.stddev for z, latent in encoded.items()}
+        prior = {z: Normal(p.mean, p.stddev) for z, p in q.prior(*batch).items()}
+        kl = {z: kl_divergence(Normal(mean[z], stddev[z]), p) for z, p in prior.items()}
+        parts.append((mean, stddev, kl, {"x": error}))
+    mean, stddev, kl, error = (
+        {z: torch.cat([part[z].cpu() for part in many]) for z in many[0]} for many in zip(*parts)
+    )
+    return Codes(index, mean, stddev, {z: each.mean(0) for z, each in kl.items()}, error["x"])
 
 
 def score(codes: Codes, data: Dataset, history: pd.DataFrame) -> dict[str, Any]:

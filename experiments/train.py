@@ -7,6 +7,7 @@ For instance: python -m experiments.train dynamic_vae --data dsprites --steps 50
 
 from __future__ import annotations
 
+import ast
 import platform
 import re
 import shlex
@@ -46,6 +47,7 @@ class Options:
     Args:
         data: Name of the data set.
         root: Folder or file of the data, where they are read from files.
+        data_options: Options of the data set, such as size=16 attributes=2.
         steps: Optimisation steps in all, those before --resume included.
         batch_size: Data a step.
         seed: Of initial values, order of the data and noise.
@@ -60,6 +62,7 @@ class Options:
 
     data: str = "dsprites"
     root: str | None = None
+    data_options: tuple[str, ...] = ()
     steps: int = 5000
     batch_size: int = 64
     seed: int = 0
@@ -123,8 +126,8 @@ def command(name: str) -> type[Options]:
     fields: list[tuple[str, Any, Any]] = []
     for option in _own(build):
         kind, default, text = types[option], signature(build).parameters[option].default, texts.get(option, "")
-        if option == "likelihood":
-            kind, default, text = str | None, None, f"{text} By default that of the data."
+        if option in ("likelihood", "labels"):
+            kind, default, text = kind | None, None, f"{text} By default that of the data."
         fields.append((option, Annotated[kind, tyro.conf.arg(help=text)], field(default=default)))
     made = make_dataclass(name, fields, bases=(Options,), namespace={"build": staticmethod(build)}, kw_only=True)
     made.__doc__ = summary
@@ -152,6 +155,11 @@ def train(options: Options, data: Dataset, out: Path) -> tuple[Run, dict[str, fl
     own = {option: getattr(options, option) for option in _own(options.build)}
     if own.get("likelihood", "") is None:
         own["likelihood"] = data.likelihood
+    if own.get("labels", 0) is None:
+        if data.labels is None:
+            hint = "Data sets with labels are, for instance, digits_bars, swiss_roll and celeba."
+            raise ArgumentError("data", got=options.data, expected=f"data with labels, for {options.method}", hint=hint)
+        own["labels"] = data.labels.shape[1]
     if not 0 <= options.seed < 2**63:
         raise ArgumentError("seed", got=options.seed, expected="an integer from 0 to 2^63 - 1")
     with torch.random.fork_rng(devices=[]):
@@ -188,7 +196,16 @@ def train(options: Options, data: Dataset, out: Path) -> tuple[Run, dict[str, fl
 def _data(options: Options) -> Dataset:
     if options.data not in LOADERS:
         raise ArgumentError("data", got=options.data, expected=f"one of {sorted(LOADERS)}")
-    return load(options.data, root=options.root)
+    pairs = [option.partition("=") for option in options.data_options]
+    return load(options.data, root=options.root, **{name: _value(text) for name, _, text in pairs})
+
+
+def _value(text: str) -> Any:
+    """A number, a truth value or a tuple where the text is one, else the text."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
 
 
 def _folder(options: Options) -> Path:

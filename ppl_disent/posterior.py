@@ -52,6 +52,18 @@ class Posterior:
         with self._quiet():
             return {name: site["fn"] for name, site in latents(self._guide_at_mean(batch)).items()}
 
+    def prior(self, *batch: Tensor) -> dict[str, Distribution]:
+        """p of each latent site as the model has it for the batch, ``{site: distribution of batch shape (n,)}``.
+
+        What ``encode`` is compared with for a KL divergence per datum or per coordinate. Where a site's prior depends
+        on another latent's value, that value is the guide's mean.
+        """
+        with self._quiet():
+            batch = self._on_device(batch)
+            values = _values(self._guide_at_mean(batch))
+            trace = poutine.trace(poutine.condition(self.model, data=values)).get_trace(*batch)
+            return {name: trace.nodes[name]["fn"] for name in values if name in trace.nodes}
+
     def decode(self, *batch: Tensor, **sites: Tensor) -> Distribution:
         """p(x | latent values), a distribution of batch shape ``(n,)``.
 

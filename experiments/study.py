@@ -1,0 +1,188 @@
+# Copyright ppl-disent contributors.
+# SPDX-License-Identifier: Apache-2.0
+"""A study: many runs, each in a folder and a process of its own, that goes on where it was stopped.
+
+A run is a task, ``"module:function"``, and its arguments. Its folder is named by the hash of both; ``DONE`` is written
+last. A study that is started again skips what is done, and a task that trains with ``resume=True`` goes on from its
+checkpoint. A run that fails is tried again by the next start, and counted and shown by this one.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import importlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+from tqdm.auto import tqdm
+
+from ppl_disent.errors import ArgumentError
+
+_POLL = 0.2
+
+
+@dataclass(frozen=True)
+class Config:
+    """A run, before it is made.
+
+    Args:
+        task: ``"module:function"``, a function of a folder and of ``arguments``, by name, that returns a mapping which
+            JSON can hold.
+        name: What the run is called in tables; a folder is called so too, with a hash added.
+        arguments: Plain values; with the task they determine the run.
+        steps: How many steps it reports, for the progress bar.
+    """
+
+    task: str
+    name: str
+    arguments: Mapping[str, Any]
+    steps: int
+
+    @property
+    def key(self) -> str:
+        """The name of its folder."""
+        what = json.dumps([self.task, self.arguments], sort_keys=True)
+        return f"{self.name}-{hashlib.sha256(what.encode()).hexdigest()[:10]}"
+
+
+def study(
+    configs: Sequence[Config], folder: str | Path, *, workers: int | None = None, progress: bool = True
+) -> tuple[list[dict[str, Any] | None], dict[str, str]]:
+    """Makes all runs that are not made yet.
+
+    Args:
+        configs: The runs, no two the same.
+        folder: Where their folders are.
+        workers: Processes at a time, with the cores shared among them; by default as many as there are cores, but one
+            where there is a GPU.
+        progress: Show a bar over the steps of all runs.
+
+    Returns:
+        What each run's task returned, None for those that failed; and of these the last line that they wrote, by name.
+
+    Raises:
+        ArgumentError: For two runs that are the same, or a number of workers below 1.
+    """
+    keys = [config.key for config in configs]
+    if twice := sorted({key for key in keys if keys.count(key) > 1}):
+        raise ArgumentError("configs", got=twice, expected="no run twice")
+    cores = os.cpu_count() or 1
+    workers = workers if workers is not None else (1 if torch.cuda.is_available() else cores)
+    if workers < 1:
+        raise ArgumentError("workers", got=workers, expected="at least 1")
+    folder = Path(folder)
+    waiting = [config for config in configs if not (folder / config.key / "DONE").exists()]
+    running: dict[str, subprocess.Popen[bytes]] = {}
+    bar = tqdm(total=sum(c.steps for c in configs), unit="step", disable=not progress, smoothing=0.05)
+    try:
+        while waiting or running:
+            while waiting and len(running) < workers:
+                config = waiting.pop(0)
+                running[config.key] = _start(config, folder, max(1, cores // workers))
+            time.sleep(_POLL)
+            running = {key: process for key, process in running.items() if process.poll() is None}
+            done = {config.key: config.steps for config in configs if (folder / config.key / "DONE").exists()}
+            bar.set_description(f"{len(done)} of {len(configs)} runs", refresh=False)
+            now = sum(done.values()) + sum(_step(folder / key) for key in running.keys() - done.keys())
+            bar.update(now - bar.n)
+    finally:
+        for process in running.values():
+            process.terminate()
+        for process in running.values():
+            process.wait()
+        bar.close()
+    results = [_result(folder / key) for key in keys]
+    failed = {config.key: _last_line(folder / config.key) for config, r in zip(configs, results) if r is None}
+    return results, failed
+
+
+class Progress:
+    """A callback that tells the study how far a run is.
+
+    Args:
+        folder: The run's folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._file = folder / "step"
+
+    def after_record(self, svi: Any, row: Mapping[str, float]) -> None:
+        """Writes the number of steps."""
+        self._file.write_text(str(int(svi.index)))
+
+
+def work(folder: Path) -> None:
+    """Makes the run whose ``config.json`` is in a folder, unless another process does so at this moment or has done."""
+    with _alone(folder / "lock"):
+        if (folder / "DONE").exists():
+            return
+        config = json.loads((folder / "config.json").read_text())
+        module, _, function = config["task"].partition(":")
+        result = getattr(importlib.import_module(module), function)(folder, **config["arguments"])
+        _write(folder / "result.json", json.dumps(result, indent=2))
+        _write(folder / "DONE", "")
+
+
+@contextmanager
+def _alone(path: Path) -> Any:
+    """Waits until no other process is here. The lock goes with its process, however that ends."""
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _start(config: Config, folder: Path, threads: int) -> subprocess.Popen[bytes]:
+    here = folder / config.key
+    here.mkdir(parents=True, exist_ok=True)
+    _write(here / "config.json", json.dumps({"task": config.task, "arguments": config.arguments}, indent=2))
+    environment = os.environ | {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+    with (here / "log").open("ab") as log:
+        command = [sys.executable, "-m", "experiments.study", str(here)]
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
+
+
+def _step(here: Path) -> int:
+    try:
+        return int((here / "step").read_text())
+    except (OSError, ValueError):  # not begun, or being written
+        return 0
+
+
+def _result(here: Path) -> dict[str, Any] | None:
+    result: dict[str, Any] | None = None
+    if (here / "DONE").exists():
+        result = json.loads((here / "result.json").read_text())
+    return result
+
+
+def _last_line(here: Path) -> str:
+    lines = (here / "log").read_text(errors="replace").strip().splitlines()
+    return lines[-1] if lines else "it ended without a word; was it killed?"
+
+
+def _write(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(text + "\n")
+    os.replace(temporary, path)
+
+
+def summary(failed: Mapping[str, str], file: IO[str] | None = None) -> None:
+    """Says which runs failed."""
+    for key, line in failed.items():
+        print(f"failed: {key}: {line}", file=file or sys.stderr)
+    if failed:
+        print("The same command tries them again.", file=file or sys.stderr)
+
+
+if __name__ == "__main__":
+    work(Path(sys.argv[1]))

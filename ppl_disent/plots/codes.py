@@ -1,0 +1,95 @@
+# Copyright ppl-disent contributors.
+# SPDX-License-Identifier: Apache-2.0
+"""What the latent values of data look like."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+from torch.distributions import Distribution, Independent, Normal, kl_divergence
+
+from ppl_disent.errors import ArgumentError, SiteError
+from ppl_disent.plots.training import COLOURS
+
+if TYPE_CHECKING:
+    from ppl_disent.posterior import Posterior
+
+
+def latent_kl(q: Posterior, *batch: Tensor, site: str = "z") -> Tensor:
+    """How much of each latent value is used: the mean KL divergence of q(z_i | x) from the model's p(z_i), in nats.
+
+    Args:
+        q: The posterior.
+        *batch: The data, ``(n, ...)`` tensors.
+        site: A latent site, normal under both programs, its values independent given the data.
+
+    Returns:
+        A ``(latent,)`` tensor.
+
+    Raises:
+        SiteError: For an unknown site, or one that is not normal.
+    """
+    encoded = q.encode(*batch)
+    if site not in encoded:
+        raise SiteError(f"no latent site {site!r}; there are {sorted(encoded)}.")
+    marginals = _normal(site, encoded[site]), _normal(site, q.prior(*batch)[site])
+    return kl_divergence(*marginals).mean(0)
+
+
+def _normal(site: str, distribution: Distribution) -> Normal:
+    """The normals of each coordinate; made anew, since subclasses of Normal are not registered with torch's KL."""
+    while isinstance(distribution, Independent):
+        distribution = distribution.base_dist
+    if not isinstance(distribution, Normal):
+        raise SiteError(f"{site!r}: got {type(distribution).__name__}, expected a site that is normal.")
+    return Normal(distribution.loc, distribution.scale)
+
+
+def scatter(codes: Mapping[str, Tensor], colours: Mapping[str, Tensor], *, points: int = 3000, seed: int = 0) -> Figure:
+    """Codes in the plane: a column of panels for each pair of coordinates, a row for each colouring.
+
+    Args:
+        codes: ``{site: (n, latent)}``, means or draws. All coordinates are taken in their order, two a panel; the
+            first serves again where their number is odd.
+        colours: ``{name: (n,)}`` what to colour by: labels, factors, positions. Up to six different integers are
+            colours of their own with a legend, all else a scale.
+        points: At most so many, drawn at random.
+        seed: Of that draw.
+
+    Raises:
+        ArgumentError: For an empty mapping, or shapes that do not fit.
+    """
+    named = {f"{site}[{i}]": c[:, i] for site, c in codes.items() if c.dim() == 2 for i in range(c.shape[1])}
+    lengths = {len(values) for values in (*codes.values(), *colours.values())}
+    if not named or not colours or len(lengths) != 1 or any(c.dim() != 1 for c in colours.values()):
+        got = [tuple(c.shape) for c in (*codes.values(), *colours.values())]
+        raise ArgumentError("codes, colours", got=got, expected="codes (n, latent) and colours (n,), at least one each")
+    (n,) = lengths
+    kept = torch.randperm(n, generator=torch.Generator().manual_seed(seed))[:points]
+    every = [*named]
+    pairs = list(zip(every[::2], [*every[1::2], every[0]]))
+    figure = Figure(figsize=(3.2 * len(pairs) + 1, 2.8 * len(colours) + 0.2), dpi=150, layout="constrained")
+    panels = figure.subplots(len(colours), len(pairs), squeeze=False)
+    for row, (what, values) in zip(panels, colours.items()):
+        shade = values.detach().cpu()[kept]
+        kinds = shade.unique()
+        classes = len(kinds) <= len(COLOURS) and bool((kinds == kinds.round()).all())
+        for panel, (a, b) in zip(row, pairs):
+            x, y = (named[name].detach().cpu()[kept] for name in (a, b))
+            if classes:
+                for colour, kind in zip(COLOURS, kinds):
+                    own = shade == kind
+                    panel.scatter(x[own], y[own], s=3, lw=0, alpha=0.6, color=colour, label=f"{kind:g}")
+            else:
+                drawn = panel.scatter(x, y, c=shade, s=3, lw=0, alpha=0.6, cmap="viridis", rasterized=True)
+            panel.set(xlabel=a, ylabel=b)
+            panel.spines[["top", "right"]].set_visible(False)
+        if classes:
+            row[-1].legend(title=what, markerscale=4, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+        else:
+            figure.colorbar(drawn, ax=row[-1], label=what)
+    return figure
