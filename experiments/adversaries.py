@@ -82,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if rows:
         every = pd.DataFrame(rows).set_index(["setting", "adversary", "seed"])
         write(options.out / "table.csv", every)
-        (options.out / "table.md").write_text(table(every))
+        write(options.out / "table.md", table(every))
         print(table(every), options.out / "table.csv", options.out / "table.md", sep="\n")
     raise SystemExit(1 if failed else 0)
 

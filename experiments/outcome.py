@@ -126,13 +126,15 @@ def draw(run: Run, data: Dataset, codes: Codes) -> dict[str, Figure]:
     return figures
 
 
-def write(path: Path, content: Mapping[str, Any] | pd.DataFrame | Figure) -> None:
+def write(path: Path, content: Mapping[str, Any] | pd.DataFrame | Figure | str) -> None:
     """Writes a file whole or not at all."""
     temporary = path.with_name(f".{path.name}.tmp")
     if isinstance(content, Figure):
         content.savefig(temporary, format=path.suffix[1:])
     elif isinstance(content, pd.DataFrame):
         content.to_csv(temporary)
+    elif isinstance(content, str):
+        temporary.write_text(content)
     else:
         temporary.write_text(json.dumps(content, indent=2, default=str) + "\n")
     os.replace(temporary, path)

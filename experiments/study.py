@@ -118,7 +118,11 @@ class Progress:
 
     def after_record(self, svi: Any, row: Mapping[str, float]) -> None:
         """Writes the number of steps."""
-        self._file.write_text(str(int(svi.index)))
+        self.at(int(svi.index))
+
+    def at(self, step: int) -> None:
+        """Likewise, for a loop of one's own."""
+        self._file.write_text(str(step))
 
 
 def work(folder: Path) -> None:

@@ -196,8 +196,12 @@ def train(options: Options, data: Dataset, out: Path) -> tuple[Run, dict[str, fl
 def _data(options: Options) -> Dataset:
     if options.data not in LOADERS:
         raise ArgumentError("data", got=options.data, expected=f"one of {sorted(LOADERS)}")
-    pairs = [option.partition("=") for option in options.data_options]
-    return load(options.data, root=options.root, **{name: _value(text) for name, _, text in pairs})
+    return load(options.data, root=options.root, **data_options(options.data_options))
+
+
+def data_options(given: Sequence[str]) -> dict[str, Any]:
+    """Options of a data set, of texts such as ``size=16``."""
+    return {name: _value(text) for name, _, text in (option.partition("=") for option in given)}
 
 
 def _value(text: str) -> Any:
