@@ -32,10 +32,13 @@ from ppl_disent.methods import dynamic_vae as dynamic_vae
 from ppl_disent.methods import vae as vae
 from ppl_disent.metrics import attribute_classifier as attribute_classifier
 from ppl_disent.metrics import attribute_transfer as attribute_transfer
+from ppl_disent.metrics import fid as fid
+from ppl_disent.metrics import frechet_distance as frechet_distance
 from ppl_disent.metrics import latent_leakage as latent_leakage
 from ppl_disent.metrics import mig as mig
 from ppl_disent.metrics import reconstruction_error as reconstruction_error
 from ppl_disent.metrics import rmig as rmig
+from ppl_disent.metrics import swd as swd
 from ppl_disent.nn import MLP as MLP
 from ppl_disent.nn import ConvDecoder as ConvDecoder
 from ppl_disent.nn import ConvEncoder as ConvEncoder

@@ -12,13 +12,18 @@ from collections.abc import Callable
 from inspect import signature
 from pathlib import Path
 
+from ppl_disent.data.cars3d import cars3d
 from ppl_disent.data.celeba import celeba
+from ppl_disent.data.chairs3d import chairs3d
 from ppl_disent.data.dataset import Arrays, Dataset, Subset
 from ppl_disent.data.digits import digits
 from ppl_disent.data.digits_bars import digits_bars
 from ppl_disent.data.dsprites import dsprites
+from ppl_disent.data.shapes3d import shapes3d
+from ppl_disent.data.smallnorb import smallnorb
 from ppl_disent.data.tfd import tfd
 from ppl_disent.data.toy import blobs, moons, swiss_roll
+from ppl_disent.data.vision import fashion_mnist, mnist, svhn
 from ppl_disent.errors import ArgumentError
 
 __all__ = [
@@ -27,23 +32,37 @@ __all__ = [
     "Dataset",
     "Subset",
     "blobs",
+    "cars3d",
     "celeba",
+    "chairs3d",
     "digits",
     "digits_bars",
     "dsprites",
+    "fashion_mnist",
     "load",
+    "mnist",
     "moons",
+    "shapes3d",
+    "smallnorb",
+    "svhn",
     "swiss_roll",
     "tfd",
 ]
 
 LOADERS: dict[str, Callable[..., Dataset]] = {
     "blobs": blobs,
+    "cars3d": cars3d,
     "celeba": celeba,
+    "chairs3d": chairs3d,
     "digits": digits,
     "digits_bars": digits_bars,
     "dsprites": dsprites,
+    "fashion_mnist": fashion_mnist,
+    "mnist": mnist,
     "moons": moons,
+    "shapes3d": shapes3d,
+    "smallnorb": smallnorb,
+    "svhn": svhn,
     "swiss_roll": swiss_roll,
     "tfd": tfd,
 }
