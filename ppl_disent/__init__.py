@@ -2,6 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Write, train and understand disentangled generative models in Pyro."""
 
+import importlib
+from typing import TYPE_CHECKING
+
 from ppl_disent.adversary import Adversary as Adversary
 from ppl_disent.adversary import check_isolation as check_isolation
 from ppl_disent.control import PI as PI
@@ -48,3 +51,13 @@ from ppl_disent.posterior import Posterior as Posterior
 from ppl_disent.run import Run as Run
 from ppl_disent.svi import SVI as SVI
 from ppl_disent.svi import pyro_pair as pyro_pair
+
+if TYPE_CHECKING:
+    from ppl_disent import manifold as manifold
+else:
+
+    def __getattr__(name: str):
+        """Loads ``ppl_disent.manifold`` at first use: it imports geoopt, which takes a second."""
+        if name == "manifold":
+            return importlib.import_module("ppl_disent.manifold")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -203,6 +203,9 @@ def _settings(svi: SVI) -> dict[str, Any]:
     elbo = svi.elbo
     settings: dict[str, Any] = {"num_particles": elbo.num_particles, "lik_scale": _plain(elbo.lik_scale)}
     settings |= {f"terms.{name}": _plain(weight) for name, (weight, _) in elbo.terms.items()}
+    if (optim := svi.manifold_optim) is not None:
+        settings |= {"manifold_optim": type(optim).__name__}
+        settings |= {f"manifold_optim.{k}": _plain(v) for k, v in optim.defaults.items()}
     for i, hook in enumerate(svi.hooks[:-1]):
         settings[f"hook {i}"] = type(hook).__name__
         settings |= {f"{type(hook).__name__}.{k}": _plain(v) for k, v in getattr(hook, "settings", {}).items()}

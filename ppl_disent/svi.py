@@ -77,7 +77,7 @@ class SVI(pyro.infer.SVI):
             raise ArgumentError("model, guide", got="no parameters", expected="something to train")
         if bool(manifold) != (manifold_optim is not None):
             what = "parameters on a manifold" if manifold else "no parameter on a manifold"
-            hint = "Use for instance lambda ps: geoopt.optim.RiemannianAdam(ps, lr=1e-4)." if manifold else ""
+            hint = "Use for instance ppl_disent.manifold.optimizer('cayley_adam', lr=1e-4)." if manifold else ""
             raise ArgumentError("manifold_optim", got=manifold_optim, expected=f"to fit a pair with {what}", hint=hint)
         if manifold_optim is not None and not isinstance(manifold_optim, torch.optim.Optimizer):
             manifold_optim = manifold_optim(manifold)

@@ -15,6 +15,7 @@ LEVELS = {
     "guides": 0,
     "ppl_disent.errors": 0,
     "ppl_disent.nn": 1,
+    "ppl_disent.manifold": 1,
     "ppl_disent.optim": 1,
     "ppl_disent.likelihood": 1,
     "ppl_disent.precision": 1,
