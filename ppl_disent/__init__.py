@@ -32,6 +32,7 @@ from ppl_disent.methods import csvae as csvae
 from ppl_disent.methods import cvae as cvae
 from ppl_disent.methods import cvae_if as cvae_if
 from ppl_disent.methods import dynamic_vae as dynamic_vae
+from ppl_disent.methods import st_rkm as st_rkm
 from ppl_disent.methods import vae as vae
 from ppl_disent.metrics import attribute_classifier as attribute_classifier
 from ppl_disent.metrics import attribute_transfer as attribute_transfer
@@ -45,6 +46,8 @@ from ppl_disent.metrics import swd as swd
 from ppl_disent.nn import MLP as MLP
 from ppl_disent.nn import ConvDecoder as ConvDecoder
 from ppl_disent.nn import ConvEncoder as ConvEncoder
+from ppl_disent.nn import RKMDecoder as RKMDecoder
+from ppl_disent.nn import RKMEncoder as RKMEncoder
 from ppl_disent.optim import JointOptim as JointOptim
 from ppl_disent.optim import adam as adam
 from ppl_disent.posterior import Posterior as Posterior

@@ -130,6 +130,16 @@ class Batches:
             self._position = state["position"]
 
 
+def in_order(data: Data, batch_size: int, device: torch.device) -> Iterator[tuple[Tensor, ...]]:
+    """All data once, in their own order, ``batch_size`` rows at a time; an iterable gives its own batches."""
+    batches = Batches(data, batch_size, 0, device)
+    if batches._rows is None:
+        yield from map(batches._of_loader, batches._loader)
+    else:
+        for rows in torch.arange(batches._length, device=device).split(batch_size):
+            yield batches._rows(rows)
+
+
 def fingerprint(data: Data) -> str:
     """Identifies data, to notice that a resumed run was given another: what it says of itself, or a hash of tensors."""
     if isinstance(own := getattr(data, "fingerprint", None), str):

@@ -152,7 +152,7 @@ def fit(
             }
             files.save(path, content)
 
-        every = checkpoint_every or 1000
+        every, began = checkpoint_every or 1000, svi.index
         with tqdm(total=steps, initial=svi.index, disable=not progress, unit="step", dynamic_ncols=True) as bar:
             while svi.index < steps:
                 svi.step(*next(batches))
@@ -161,10 +161,14 @@ def fit(
                     svi.call_hooks("after_record", svi, row)
                     bar.set_postfix(_short(row), refresh=False)
                     bar.update(svi.index - bar.n)
-                if path is not None and (svi.index % every == 0 or svi.index == steps):
+                if path is not None and svi.index % every == 0 and svi.index < steps:
                     save()
         run = Run(model, guide, elbo, svi.index, history.frame(), shapes, recipe, settings)
-        svi.call_hooks("after_fit", run, data)
+        try:
+            svi.call_hooks("after_fit", run, data)
+        finally:
+            if path is not None and svi.index > began:
+                save()  # only now: what such a hook settles belongs to the run
     follow_layout(optim)
     return run
 

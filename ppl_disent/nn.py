@@ -167,6 +167,82 @@ class ConvDecoder(nn.Module):
         return y
 
 
+class RKMEncoder(nn.Module):
+    """St-RKM's encoder: three convolutions and two linear layers with LeakyReLU of slope 0.2 between them.
+
+    EigenPandey/Stiefel_Restricted_Kernel_Machine, stiefel_rkm_model.py, whose 28 and 64 pixels are special cases: the
+    third convolution keeps its size up to 28 pixels (3x3, not padded) and halves it beyond (4x4).
+
+    Args:
+        shape: ``(channels, height, width)`` of one image: square, at least 16 pixels, a multiple of 4, beyond 28 of 8.
+        outputs: Number of outputs.
+        capacity: Channels of the first convolution; the others have 2 and 4 times as many.
+        hidden: Width of the first linear layer.
+
+    Raises:
+        ArgumentError: For a shape that does not fit.
+    """
+
+    def __init__(self, shape: Shape, outputs: int, *, capacity: int = 64, hidden: int = 256) -> None:
+        super().__init__()
+        self.shape = tuple(shape)
+        side, kernel = _rkm_map(self.shape)
+        c = capacity
+        layers: list[nn.Module] = []
+        for conv in (
+            nn.Conv2d(self.shape[0], c, 4, 2, 1),
+            nn.Conv2d(c, 2 * c, 4, 2, 1),
+            nn.Conv2d(2 * c, 4 * c, *kernel),
+        ):
+            layers += [conv, nn.LeakyReLU(0.2)]
+        layers += [nn.Flatten(), nn.Linear(4 * c * side**2, hidden), nn.LeakyReLU(0.2), nn.Linear(hidden, outputs)]
+        self.net = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps images ``(batch, *shape)`` to ``(batch, outputs)``."""
+        if x.shape[1:] != self.shape:
+            expected = ", ".join(map(str, self.shape))
+            raise DataError(f"x: got images of shape {tuple(x.shape)}, expected (batch, {expected}).")
+        y: Tensor = self.net(_checked(x, self.net[0]))
+        return y
+
+
+class RKMDecoder(nn.Module):
+    """The mirror of :class:`RKMEncoder`, without the sigmoid that ends St-RKM's: it gives logits.
+
+    Args:
+        inputs: Number of inputs.
+        shape: ``(channels, height, width)`` of one image, as for the encoder.
+        capacity: Channels before the last transposed convolution.
+        hidden: Width of the first linear layer.
+    """
+
+    def __init__(self, inputs: int, shape: Shape, *, capacity: int = 64, hidden: int = 256) -> None:
+        super().__init__()
+        self.inputs, self.shape = inputs, tuple(shape)
+        side, kernel = _rkm_map(self.shape)
+        c = capacity
+        self.net = nn.Sequential(
+            nn.Linear(inputs, hidden),
+            nn.LeakyReLU(0.2),
+            nn.Linear(hidden, 4 * c * side**2),
+            nn.LeakyReLU(0.2),
+            nn.Unflatten(1, (4 * c, side, side)),
+            nn.ConvTranspose2d(4 * c, 2 * c, *kernel),
+            nn.LeakyReLU(0.2),
+            nn.ConvTranspose2d(2 * c, c, 4, 2, 1),
+            nn.LeakyReLU(0.2),
+            nn.ConvTranspose2d(c, self.shape[0], 4, 2, 1),
+        )
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Maps latent values ``(batch, inputs)`` to ``(batch, *shape)``."""
+        if z.shape[-1] != self.inputs:
+            raise DataError(f"latent values: got shape {tuple(z.shape)}, expected (batch, {self.inputs}).")
+        y: Tensor = self.net(z)
+        return y
+
+
 def _checked(x: Tensor, layer: nn.Module) -> Tensor:
     """Returns ``x`` if the layer can take its dtype."""
     assert isinstance(layer.weight, Tensor)
@@ -194,3 +270,12 @@ def _pyramid(shape: tuple[int, ...], channels: Sequence[int]) -> tuple[int, list
         raise ArgumentError("shape", got=shape, expected="a side of 28, or a power of two of at least 8")
     widths = [channels[0]] * max(0, halvings - len(channels)) + list(channels)[-halvings:]
     return side, widths
+
+
+def _rkm_map(shape: tuple[int, ...]) -> tuple[int, tuple[int, int, int]]:
+    """Side of the smallest map, and kernel, stride and padding of the convolution that makes it."""
+    side = shape[1] if len(shape) == 3 and shape[1] == shape[2] and shape[0] >= 1 else 0
+    if side < 16 or side % (4 if side <= 28 else 8):
+        expected = "(channels, side, side) with 16, 20, 24, 28, or a multiple of 8 beyond"
+        raise ArgumentError("shape", got=shape, expected=expected)
+    return (side // 4 - 2, (3, 1, 0)) if side <= 28 else (side // 8, (4, 2, 1))

@@ -109,7 +109,9 @@ class Posterior:
             p = self._decode(poutine.uncondition(self.model), batch, {})
             return p.sample() if noise else p.mean
 
-    def traverse(self, site: str, dim: int, values: Tensor | Sequence[float], *batch: Tensor) -> Tensor:
+    def traverse(
+        self, site: str, dim: int, values: Tensor | Sequence[float], *batch: Tensor, units: str = "latent"
+    ) -> Tensor:
         """Decodes each datum with one latent coordinate replaced by each of ``values``, all else at the guide's means.
 
         Args:
@@ -117,6 +119,7 @@ class Posterior:
             dim: The coordinate.
             values: Its values, one-dimensional.
             *batch: The data; without any, all else is at the prior's mean and n is 1.
+            units: Of the values: ``"latent"``, as they are, or ``"sd"``, standard deviations of the model's prior.
 
         Returns:
             Means of p(x | latents), an ``(n, len(values), *x_shape)`` tensor.
@@ -142,9 +145,14 @@ class Posterior:
             row = torch.as_tensor(values, dtype=at.dtype, device=at.device)
             if row.dim() != 1 or not len(row):
                 raise ArgumentError("values", got=values, expected="a vector of at least one value")
+            if units not in ("latent", "sd"):
+                raise ArgumentError("units", got=units, expected="'latent' or 'sd'")
             n, m = len(at), len(row)
             repeated = {name: value.repeat_interleave(m, 0) for name, value in at_mean.items()}
             repeated[site][:, dim] = row.repeat(n)
+            if units == "sd":
+                trace = poutine.trace(poutine.condition(self.model, data=at_mean)).get_trace(*batch)
+                repeated[site][:, dim] *= trace.nodes[site]["fn"].stddev[:, dim].repeat_interleave(m)
             many = tuple(field.repeat_interleave(m, 0) for field in batch)
             return self._decode(self.model, many, repeated).mean.unflatten(0, (n, m))
 

@@ -62,4 +62,7 @@ CASES = [
     Case("csvae", (1, 4, 4), SMALL | {"labels": 1, "adversary_warmup": 4}, fields=((1,),), stock=False),
     Case("csvae", (6,), SMALL | {"labels": 2, "w_dim": (1, 3), "target": "marginal"} | REAL, ((2,),), stock=False),
     Case("csvae", (1, 4, 4), SMALL | {"labels": 2, "learn_prior": True, "z_sees_y": True} | ALONE, fields=((2,),)),
+    Case("st_rkm", (1, 4, 4), SMALL | {"feature_dim": 5, "manifold_lr": 1e-2}),
+    Case("st_rkm", (6,), SMALL | {"feature_dim": 3, "variant": "noisy", "manifold_optim": "cayley"}),
+    Case("st_rkm", (1, 16, 16), {"latent_dim": 2, "feature_dim": 4, "variant": "split", "capacity": 4, "hidden": 8}),
 ]

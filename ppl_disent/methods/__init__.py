@@ -12,5 +12,9 @@ from ppl_disent.methods.cvae import CVAE as CVAE
 from ppl_disent.methods.cvae import cvae as cvae
 from ppl_disent.methods.cvae_if import cvae_if as cvae_if
 from ppl_disent.methods.dynamic_vae import dynamic_vae as dynamic_vae
+from ppl_disent.methods.st_rkm import StRKM as StRKM
+from ppl_disent.methods.st_rkm import Subspace as Subspace
+from ppl_disent.methods.st_rkm import pca_residual as pca_residual
+from ppl_disent.methods.st_rkm import st_rkm as st_rkm
 from ppl_disent.methods.vae import VAE as VAE
 from ppl_disent.methods.vae import vae as vae

@@ -15,7 +15,7 @@ from ppl_disent.elbo import TermELBO
 from ppl_disent.errors import ArgumentError
 from ppl_disent.likelihood import likelihood as likelihood_of
 from ppl_disent.method import Method, builder
-from ppl_disent.nn import MLP, ConvDecoder, ConvEncoder
+from ppl_disent.nn import MLP, ConvDecoder, ConvEncoder, RKMDecoder, RKMEncoder
 from ppl_disent.optim import adam
 
 
@@ -59,8 +59,9 @@ def vae(
         likelihood: ``"bernoulli"`` (grey values in [0, 1] allowed) or ``"gaussian"``.
         sigma: Standard deviation of the Gaussian likelihood, in units of x.
         learn_sigma: Learn sigma.
-        network: ``"conv"``, that of ControlVAE and DynamicVAE; ``"burgess"``, that of Burgess et al.; ``"mlp"``;
-            ``"auto"``, conv for square images of 28 or a power of two of at least 16 pixels, else mlp.
+        network: ``"conv"``, that of ControlVAE and DynamicVAE; ``"burgess"``, that of Burgess et al.; ``"rkm"``,
+            St-RKM's; ``"mlp"``; ``"auto"``, conv for square images of 28 or a power of two of at least 16 pixels,
+            else mlp.
         lr: Learning rate of Adam. The other defaults here, this one too, are of shj1987/DynamicVAE-CVPR2022.
 
     Raises:
@@ -87,6 +88,8 @@ def networks(shape: tuple[int, ...], latent_dim: int, network: str) -> tuple[nn.
             ConvEncoder(shape, 2 * latent_dim, channels=channels, hidden=hidden),
             ConvDecoder(latent_dim, shape, channels=channels, hidden=hidden, top="linear"),
         )
+    if network == "rkm":
+        return RKMEncoder(shape, 2 * latent_dim), RKMDecoder(latent_dim, shape)
     if network == "mlp":
         return MLP(shape, 2 * latent_dim), MLP(latent_dim, shape)
-    raise ArgumentError("network", got=network, expected="'auto', 'conv', 'burgess' or 'mlp'")
+    raise ArgumentError("network", got=network, expected="'auto', 'conv', 'burgess', 'rkm' or 'mlp'")

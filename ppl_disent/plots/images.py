@@ -51,7 +51,8 @@ def traversal(
         q: The posterior.
         *batch: The data, x first: images ``(n, 1, h, w)`` in grey or ``(n, 3, h, w)`` in colour, in [0, 1].
         site: The latent site, with values of shape ``(n, latent)``.
-        values: What the latent value is set to, one column each; by default 11 values from -3 to 3.
+        values: What the latent value is set to, in standard deviations of the model's prior, one column each; by
+            default 11 values from -3 to 3.
         kl: A ``(latent,)`` tensor by which the rows are ordered; by default :func:`latent_kl` of the batch.
 
     Raises:
@@ -66,7 +67,7 @@ def traversal(
     nats = (used if kl is None else kl).tolist()
     order = sorted(range(len(nats)), key=lambda i: -nats[i])
     first = tuple(field[:1] for field in batch)
-    rows = torch.cat([q.traverse(site, i, columns, *first) for i in order])
+    rows = torch.cat([q.traverse(site, i, columns, *first, units="sd") for i in order])
     figure = _grid(rows, [f"{site}[{i}]  {nats[i]:.2f} nats" for i in order], [f"{v:.2g}" for v in columns.tolist()])
     figure.suptitle(
         f"one value of {site} is changed, the others are as encoded; rows by mean KL", fontsize=9, wrap=True
