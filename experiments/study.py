@@ -14,6 +14,7 @@ import hashlib
 import importlib
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -52,7 +53,8 @@ class Config:
     def key(self) -> str:
         """The name of its folder."""
         what = json.dumps([self.task, self.arguments], sort_keys=True)
-        return f"{self.name}-{hashlib.sha256(what.encode()).hexdigest()[:10]}"
+        plain = re.sub(r"[^\w.=+-]+", "_", self.name)
+        return f"{plain}-{hashlib.sha256(what.encode()).hexdigest()[:10]}"
 
 
 def study(

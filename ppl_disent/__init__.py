@@ -36,6 +36,7 @@ from ppl_disent.methods import st_rkm as st_rkm
 from ppl_disent.methods import vae as vae
 from ppl_disent.metrics import attribute_classifier as attribute_classifier
 from ppl_disent.metrics import attribute_transfer as attribute_transfer
+from ppl_disent.metrics import decoder_orthogonality as decoder_orthogonality
 from ppl_disent.metrics import fid as fid
 from ppl_disent.metrics import frechet_distance as frechet_distance
 from ppl_disent.metrics import latent_leakage as latent_leakage

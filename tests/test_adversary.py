@@ -45,7 +45,9 @@ def equal(a, b):
 
 
 METHODS = {
-    "csvae": lambda **o: pd.csvae((6,), labels=2, latent_dim=3, network="mlp", likelihood="gaussian", **o),
+    "csvae": lambda adversary="entropy", **o: pd.csvae(
+        (6,), labels=2, latent_dim=3, network="mlp", likelihood="gaussian", adversary=adversary, **o
+    ),
     "cvae_if": lambda **o: pd.cvae_if((6,), labels=2, latent_dim=3, network="mlp", likelihood="gaussian", **o),
 }
 EACH = pytest.mark.parametrize("kind", ["entropy", "cross_entropy", "reversal"])
@@ -392,7 +394,7 @@ def test_unbalanced_labels_are_warned_about():
     with pytest.warns(UserWarning, match="unbalanced"):
         fit(METHODS["csvae"](), dataset)
     classes = torch.eye(3)[torch.tensor([0] * 80 + [1] * 10 + [2] * 10)]
-    method = pd.csvae((6,), labels=3, exclusive=True, network="mlp", likelihood="gaussian")
+    method = pd.csvae((6,), labels=3, exclusive=True, adversary="entropy", network="mlp", likelihood="gaussian")
     with pytest.warns(UserWarning, match=r"P\(y\) = \[0.8, 0.1, 0.1\]"):
         fit(method, (torch.randn(100, 6), classes))
 

@@ -144,7 +144,7 @@ def test_builders_make_these_objectives():
     method = pd.csvae((6,), labels=2, w_dim=(1, 3), b1=2.0, b2=3.0, b3=4.0, b4=5.0, b5=6.0, likelihood="gaussian")
     weight, adversary = method.elbo.terms["adversary"]
     assert {s: float(v) for s, v in method.elbo.kl_scale.items()} == {"z": 4.0, "w_0": 3.0, "w_1": 3.0}
-    assert (method.elbo.lik_scale, weight, adversary.weight, adversary.kind) == ({"x": 2.0}, 5.0, 6.0, "entropy")
+    assert (method.elbo.lik_scale, weight, adversary.weight, adversary.kind) == ({"x": 2.0}, 5.0, 6.0, "cross_entropy")
     sites = method.elbo.evaluate(method.model, method.guide, torch.randn(5, 6), torch.ones(5, 2))
     assert [sites[s].shape for s in ("z", "w_0", "w_1")] == [(5, 10), (5, 1), (5, 3)]
     assert pd.cvae_if((6,), labels=1, gamma=0.3).elbo.terms["adversary"][0] == 0.3

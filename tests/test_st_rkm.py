@@ -346,3 +346,43 @@ def test_st_rkms_loss_with_an_adversary_on_h():
     x, y = torch.randn(60, D), (torch.arange(60) % 2)[:, None].double()
     run = made.fit((x, y), steps=10, batch_size=20, progress=False, device="cpu")
     assert {"adversary.h", "extra.spy", "travel.U"} <= set(run.history)
+
+
+# ---------------------------------------------------------------- orthogonality of directions
+
+
+def test_orthogonality_of_a_linear_decoder():
+    """J is the matrix: of orthogonal columns the share is 0, of two at 60 degrees 2 (1/2)^2 / (2 + 2 (1/2)^2) = 0.2."""
+    codes = torch.randn(5, 2)
+    apart = torch.tensor([[3.0, 0.0], [0.0, 1.0], [0.0, 0.0]])
+    near = torch.tensor([[1.0, 0.5], [0.0, math.sqrt(0.75)], [0.0, 0.0]])
+    score = pd.decoder_orthogonality(lambda h: h @ apart.T, codes)
+    assert (float(score), score.detail["cosine"]) == (0.0, 0.0)
+    assert score.detail["gain"].tolist() == [9.0, 1.0]
+    score = pd.decoder_orthogonality(lambda h: h @ near.T, codes)
+    assert float(score) == pytest.approx(0.2)
+    assert score.detail["cosine"] == pytest.approx(0.5)
+    nothing = pd.decoder_orthogonality(lambda h: h @ torch.zeros(2, 3), codes)
+    assert (float(nothing), nothing.detail["cosine"]) == (0.0, 0.0)
+
+
+def test_orthogonality_of_a_curved_decoder_is_that_of_its_jacobian():
+    decode, codes = pd.MLP(3, (1, 4, 4)), torch.randn(6, 3)
+    shares = []
+    for h in codes:
+        J = torch.autograd.functional.jacobian(lambda h: decode(h[None]).flatten(), h)
+        G = J.T @ J
+        shares.append(1 - G.diagonal().square().sum() / G.square().sum())
+    score = pd.decoder_orthogonality(decode, codes, rotations=3)
+    assert float(score) == pytest.approx(torch.stack(shares).mean().item())
+    R = torch.linalg.qr(torch.randn(3, 3, generator=torch.Generator().manual_seed(0))).Q
+    turned = pd.decoder_orthogonality(lambda h: decode(h @ R.T), codes @ R)
+    assert score.detail["rotated"][0] == pytest.approx(float(turned))
+    assert len(score.detail["rotated"]) == 3
+
+
+def test_orthogonality_refuses():
+    with pytest.raises(pd.ArgumentError, match="codes: got"):
+        pd.decoder_orthogonality(lambda h: h, torch.ones(3))
+    with pytest.raises(pd.ArgumentError, match="rotations: got -1"):
+        pd.decoder_orthogonality(lambda h: h, torch.ones(3, 2), rotations=-1)

@@ -13,8 +13,9 @@ import pytest
 import torch
 
 import ppl_disent as pd
-from experiments import adversaries, csvae_toy, subspaces
+from experiments import adversaries, csvae_toy, st_rkm, subspaces
 from experiments.editing import Editor
+from experiments.generation import FIGURES
 from experiments.study import Config, study
 from experiments.tables import intervals
 
@@ -154,3 +155,23 @@ def test_unknown_data_and_models_are_refused(capsys):
             subspaces.main(argv)
         assert stop.value.code == 2
         assert f"error: {named}" in capsys.readouterr().err
+
+
+def test_st_rkm_and_its_baselines(tmp_path):
+    torch.set_default_dtype(torch.float32)
+    plan = st_rkm.plan(st_rkm.Options(seeds=1, steps=5, latent_dim=3, feature_dim=6, batch_size=64))
+    assert [config.name for config in plan] == list(st_rkm.MODELS)
+    for config in (plan[1], plan[3]):
+        folder = tmp_path / config.key
+        folder.mkdir()
+        figures = st_rkm.run(folder, **config.arguments)["figures"]
+        assert set(figures) <= set(FIGURES)
+        assert figures["squared_error"] > 0
+        assert ("angle" in figures) == (config.name == "St-RKM, noisy")
+        assert len(st_rkm.pictures(folder, config)) == 5
+    assert figures["covariance"] > 1e-3, "a VAE's codes are correlated"
+    # U as trained turns the very same decoder: between them lies only the rotation.
+    assert 0 <= st_rkm.run(tmp_path / plan[1].key, **plan[1].arguments)["figures"]["off_diagonal_trained"] <= 1
+    for options in ({"data": "swiss_roll"}, {"data": "nothing"}, {"models": ("gan",)}, {"seeds": 0}):
+        with pytest.raises(pd.ArgumentError, match=next(iter(options))):
+            st_rkm.plan(st_rkm.Options(**options))

@@ -180,3 +180,32 @@ def test_scatter_shows_each_pair_in_each_colouring(tmp_path):
     assert words(panels[1].get_legend().get_texts()) == ["0", "1"]
     fewer = plots.scatter(codes, colours, points=10)
     assert len(fewer.axes[2].collections[0].get_offsets()) == 10
+
+
+def test_samples_fill_rows(fitted):
+    q, (_, y) = fitted[0]["csvae"], fitted[1]
+    figure = plots.samples(q, 5, y[:5], columns=3)
+    assert picture_size(figure) == (9, 14)
+    torch.testing.assert_close(tile(figure, 1, 2), torch.full((4, 4), 0.7).float())
+    with pytest.raises(pd.ArgumentError, match="columns: got 0"):
+        plots.samples(q, 5, y[:5], columns=0)
+
+
+def picture_size(figure: Figure) -> tuple[int, ...]:
+    return figure.axes[0].images[0].get_array().shape[:2]
+
+
+def test_marginals_show_variances_histograms_and_pairs(tmp_path):
+    codes = torch.randn(400, 3) * torch.tensor([1.0, 3.0, 0.1])
+    figure = plots.marginals(codes, name="h", shown=2)
+    figure.savefig(tmp_path / "marginals.png")
+    bars, *panels = figure.axes
+    heights = torch.tensor([bar.get_height() for bar in bars.patches])
+    torch.testing.assert_close(heights, codes.var(0)[[1, 0, 2]])
+    assert words(bars.get_xticklabels()) == ["h[1]", "h[0]", "h[2]"]
+    shown = [panel for panel in panels if panel.get_visible()]
+    assert len(shown) == 3
+    pair = shown[1].collections[0].get_offsets().data
+    torch.testing.assert_close(torch.as_tensor(pair).sort(0).values, codes[:, [1, 0]].sort(0).values)
+    with pytest.raises(pd.ArgumentError, match="codes: got"):
+        plots.marginals(torch.ones(3))

@@ -3,6 +3,7 @@
 """Scores of codes against factors and labels, of reconstructions, edits and samples. Nothing here knows a model."""
 
 from ppl_disent.metrics.classifier import AttributeClassifier, attribute_classifier
+from ppl_disent.metrics.directions import decoder_orthogonality as decoder_orthogonality
 from ppl_disent.metrics.fid import fid, frechet_distance
 from ppl_disent.metrics.leakage import latent_leakage
 from ppl_disent.metrics.mig import mig

@@ -93,3 +93,54 @@ def scatter(codes: Mapping[str, Tensor], colours: Mapping[str, Tensor], *, point
         else:
             figure.colorbar(drawn, ax=row[-1], label=what)
     return figure
+
+
+def marginals(codes: Tensor, *, name: str = "z", shown: int = 4, points: int = 2000, seed: int = 0) -> Figure:
+    """How codes are spread: their variances, and of those with most of it histograms and scatters in pairs.
+
+    Over each histogram lies the normal of its mean and variance, which a Gaussian prior would have it be.
+
+    Args:
+        codes: ``(n, latent)``.
+        name: What the site is called.
+        shown: How many coordinates, those of most variance first.
+        points: At most so many points in a scatter, drawn at random.
+        seed: Of that draw.
+
+    Raises:
+        ArgumentError: For codes of another shape, or fewer than two.
+    """
+    if codes.dim() != 2 or len(codes) < 2 or not codes.shape[1]:
+        raise ArgumentError("codes", got=tuple(codes.shape), expected="(n, latent), n at least 2")
+    z = codes.detach().cpu().double()
+    variance = z.var(0)
+    order = variance.argsort(descending=True)
+    first, m = order[:shown].tolist(), min(shown, len(order))
+    kept = torch.randperm(len(z), generator=torch.Generator().manual_seed(seed))[:points]
+    figure = Figure(figsize=(1.7 * m + 0.6, 1.7 * m + 2.2), dpi=150, layout="constrained")
+    top, bottom = figure.subfigures(2, 1, squeeze=False, height_ratios=(1.6, 1.7 * m))[:, 0]
+    bars = top.subplots()
+    bars.bar(range(len(order)), variance[order].tolist(), color=COLOURS[0])
+    bars.set_xticks(range(len(order)), [f"{name}[{i}]" for i in order.tolist()], fontsize=7)
+    bars.set_ylabel("variance")
+    bars.spines[["top", "right"]].set_visible(False)
+    panels = bottom.subplots(m, m, squeeze=False)
+    for r, i in enumerate(first):
+        for c, j in enumerate(first):
+            panel = panels[r, c]
+            panel.tick_params(labelsize=6)
+            panel.spines[["top", "right"]].set_visible(False)
+            if c > r:
+                panel.set_visible(False)
+            elif r == c:
+                panel.hist(z[:, i].numpy(), bins=40, density=True, color=COLOURS[5])
+                normal = Normal(z[:, i].mean(), z[:, i].std().clamp(min=1e-12))
+                line = torch.linspace(float(z[:, i].min()), float(z[:, i].max()), 100, dtype=z.dtype)
+                panel.plot(line, normal.log_prob(line).exp(), color="black", lw=1)
+            else:
+                panel.scatter(z[kept, j], z[kept, i], s=2, lw=0, alpha=0.5, color=COLOURS[0], rasterized=True)
+            if r == m - 1:
+                panel.set_xlabel(f"{name}[{j}]", fontsize=8)
+            if c == 0:
+                panel.set_ylabel("density" if r == 0 else f"{name}[{i}]", fontsize=8)
+    return figure

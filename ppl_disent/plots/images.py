@@ -38,6 +38,26 @@ def reconstructions(q: Posterior, *batch: Tensor, n: int = 10) -> Figure:
     return _grid(torch.stack((some[0], q.reconstruct(*some).to(some[0]))), ["data", "reconstruction"], [])
 
 
+def samples(q: Posterior, n: int = 40, *conditions: Tensor, columns: int = 10) -> Figure:
+    """Images of the model, in rows.
+
+    Args:
+        q: The posterior.
+        n: How many; the last row may be short.
+        *conditions: What the model takes beside x, ``(n, ...)`` tensors.
+        columns: Images in a row.
+
+    Raises:
+        ArgumentError: If x are no images, or a number is below 1.
+    """
+    if not isinstance(columns, int) or columns < 1:
+        raise ArgumentError("columns", got=columns, expected="at least 1")
+    drawn = q.sample(n, *conditions)
+    _check_images((drawn,))
+    blank = drawn.new_full((-n % columns, *drawn.shape[1:]), 0.7)
+    return _grid(torch.cat([drawn, blank]).unflatten(0, (-1, columns)), [""] * (-(-n // columns)), [])
+
+
 def traversal(
     q: Posterior,
     *batch: Tensor,
@@ -69,9 +89,8 @@ def traversal(
     first = tuple(field[:1] for field in batch)
     rows = torch.cat([q.traverse(site, i, columns, *first, units="sd") for i in order])
     figure = _grid(rows, [f"{site}[{i}]  {nats[i]:.2f} nats" for i in order], [f"{v:.2g}" for v in columns.tolist()])
-    figure.suptitle(
-        f"one value of {site} is changed, the others are as encoded; rows by mean KL", fontsize=9, wrap=True
-    )
+    about = f"one value of {site} is changed, to so many standard deviations of the prior; rows by mean KL"
+    figure.suptitle(about, fontsize=9, wrap=True)
     return figure
 
 
