@@ -54,7 +54,7 @@ class Batches:
         self.tensors: tuple[Tensor, ...] | None = None
         self._rows: Callable[[Tensor], tuple[Tensor, ...]] | None = None
         if isinstance(data, tuple) and data and all(isinstance(t, Tensor) for t in data):
-            self.tensors = tuple(t.to(device) for t in data)
+            self.tensors = tuple(t.detach().to(device) for t in data)
             lengths = [len(t) if t.dim() else 0 for t in self.tensors]
             if len(set(lengths)) > 1:
                 raise DataError(f"data: got tensors of lengths {lengths}, expected equal lengths.")
@@ -62,12 +62,13 @@ class Batches:
             self._rows = lambda index: tuple(t[index] for t in self.tensors or ())
         elif isinstance(data, Indexed):
             data = data.to(device) if hasattr(data, "to") else data
-            self._length, self._rows = len(data), data.batch
+            rows = data.batch
+            self._length, self._rows = len(data), lambda index: self._fields(rows(index))
         elif isinstance(data, Iterable) and not isinstance(data, (str, bytes)):
             self._loader = data
             self._iterator: Iterator[Any] = iter(data)
             try:
-                self.first = self._of_loader(next(self._iterator))
+                self.first = self._fields(next(self._iterator))
             except StopIteration:
                 raise DataError("data: got an iterable without a batch.") from None
             self._waiting: tuple[Tensor, ...] | None = self.first
@@ -102,21 +103,21 @@ class Batches:
             batch, self._waiting = self._waiting, None
             return batch
         try:
-            return self._of_loader(next(self._iterator))
+            return self._fields(next(self._iterator))
         except StopIteration:
             self._iterator = iter(self._loader)
         try:
-            return self._of_loader(next(self._iterator))
+            return self._fields(next(self._iterator))
         except StopIteration:
             raise DataError(
                 "data: the iterable ended and cannot be started again; pass a list or a DataLoader."
             ) from None
 
-    def _of_loader(self, batch: Any) -> tuple[Tensor, ...]:
+    def _fields(self, batch: Any) -> tuple[Tensor, ...]:
         fields = (batch,) if isinstance(batch, Tensor) else tuple(batch) if isinstance(batch, (tuple, list)) else ()
         if not fields or not all(isinstance(t, Tensor) for t in fields):
             raise DataError(f"data: got batches of {type(batch).__name__}, expected tensors or tuples of tensors.")
-        return tuple(t.to(self._device, non_blocking=True) for t in fields)
+        return tuple(t.detach().to(self._device, non_blocking=True) for t in fields)
 
     def state_dict(self) -> dict[str, Any]:
         """Where in which order the next batch lies; empty for an iterable, which owns its order."""
@@ -134,7 +135,7 @@ def in_order(data: Data, batch_size: int, device: torch.device) -> Iterator[tupl
     """All data once, in their own order, ``batch_size`` rows at a time; an iterable gives its own batches."""
     batches = Batches(data, batch_size, 0, device)
     if batches._rows is None:
-        yield from map(batches._of_loader, batches._loader)
+        yield from map(batches._fields, batches._loader)
     else:
         for rows in torch.arange(batches._length, device=device).split(batch_size):
             yield batches._rows(rows)

@@ -14,8 +14,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyro
 import torch
+from torch.utils._pytree import tree_map
 
 from ppl_disent.errors import ArgumentError, CheckpointError
 
@@ -48,7 +50,7 @@ def save(path: Path, content: Mapping[str, Any]) -> None:
     temporary = path.with_name(path.name + ".tmp")
     versions = {"python": platform.python_version(), "torch": str(torch.__version__), "pyro": str(pyro.__version__)}
     with open(temporary, "wb") as file:
-        torch.save({"format": FORMAT, "versions": versions, **content}, file)
+        torch.save({"format": FORMAT, "versions": versions, **plain(dict(content))}, file)
         file.flush()
         os.fsync(file.fileno())
     if path.exists():
@@ -58,6 +60,11 @@ def save(path: Path, content: Mapping[str, Any]) -> None:
         os.link(path, link)
         os.replace(link, previous(path))
     os.replace(temporary, path)
+
+
+def plain(value: Any) -> Any:
+    """Numpy's numbers in nested dicts, lists and tuples as Python's: a checkpoint is read without running code."""
+    return tree_map(lambda leaf: leaf.item() if isinstance(leaf, np.generic) else leaf, value)
 
 
 def load(path: Path, *, repair: bool = False) -> dict[str, Any]:

@@ -73,8 +73,9 @@ class Step:
 class TermELBO(ELBO):
     """Negative evidence lower bound with named, separately weighted terms, in nats per datum.
 
-    A latent site contributes its analytic KL divergence where torch knows one, else the sampled ``log q - log p`` (an
-    auxiliary site of an autoguide its ``log q``); an observed site its log likelihood. The sums over the batch are
+    A latent site contributes its analytic KL divergence where torch knows one, else the sampled ``log q - log p``; an
+    auxiliary site of an autoguide its ``log q``, to the site that it drives where their names say so (AutoNormal). An
+    observed site contributes its log likelihood. The sums over the batch are
     divided by the size of the plate over the data (its full size where it subsamples), so a weight never depends on
     the batch size. The programs stay the true p and q: scales live here, may be zero or negative, and callbacks may
     rewrite them between two steps.
@@ -91,7 +92,8 @@ class TermELBO(ELBO):
         num_particles: Monte Carlo samples per datum. Terms are computed for each and averaged.
 
     Attributes:
-        kl_scale: The live weights ``{site: 0-dim tensor}``, complete after the first evaluation.
+        kl_scale: The live weights ``{site: 0-dim tensor}``, complete after the first evaluation; ``fit`` begins with
+            those given.
 
     Raises:
         SiteError: Under validation (the first step of ``fit``; ``pyro.enable_validation``): when model and guide do
@@ -115,11 +117,23 @@ class TermELBO(ELBO):
         for name, term in (terms or {}).items():
             if not (isinstance(term, tuple) and len(term) == 2 and callable(term[1])):
                 raise ArgumentError(f"terms[{name!r}]", got=term, expected="a pair (weight, callable)")
-        self._kl_default, given = _split_scale("kl_scale", kl_scale)
-        self.kl_scale: dict[str, Tensor] = {k: torch.tensor(v, dtype=torch.float64) for k, v in given.items()}
+            if not isinstance(term[0], Tensor):
+                _split_scale(f"terms[{name!r}]", term[0])
+        self._kl_default, self._kl_given = _split_scale("kl_scale", kl_scale)
+        self.kl_scale: dict[str, Tensor]
+        self.reset()
         self._lik_default, self.lik_scale = _split_scale("lik_scale", lik_scale)
         self.terms: dict[str, tuple[float | Tensor, Term]] = dict(terms or {})
+
+    def reset(self) -> None:
+        """Puts the live weights back to those given. ``fit`` begins with it: what callbacks wrote was of their run."""
+        self.kl_scale = {site: torch.tensor(v, dtype=torch.float64) for site, v in self._kl_given.items()}
         self._bound: object = None
+
+    @property
+    def given_kl_scale(self) -> dict[str, float]:
+        """The weights of the KL divergences as they were given; ``""`` is that of sites not named."""
+        return {"": self._kl_default, **self._kl_given}
 
     def measure(self, model: Any, guide: Any, *batch: Tensor, index: int | Tensor = 0) -> Step:
         """All terms of one evaluation; their weighted sum is not made yet (``step.loss`` is None)."""
@@ -193,7 +207,9 @@ class TermELBO(ELBO):
         for name, site in guide_trace.nodes.items():
             if site["type"] == "sample" and site["infer"].get("is_auxiliary"):
                 guide_trace.compute_log_prob(lambda other, _, name=name: other == name)
-                kl[name] = site["log_prob_sum"] / n
+                # AutoNormal draws "m_unconstrained", and m is a Delta at its image: together they are q(m).
+                drives = name.removesuffix("_unconstrained")
+                kl[drives] = kl.get(drives, 0.0) + site["log_prob_sum"] / n
         self._bind(kl, log_lik)
         step = Step(index, batch, kl, log_lik, guide_trace=guide_trace, model_trace=model_trace)
         step.extra = {name: term(step) for name, (_, term) in self.terms.items()}

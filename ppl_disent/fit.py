@@ -93,6 +93,10 @@ def fit(
         raise ArgumentError("checkpoint_every", got=checkpoint_every, expected="None or an integer of at least 1")
     if precision not in PRECISIONS:
         raise ArgumentError("precision", got=precision, expected=f"one of {PRECISIONS}")
+    if not isinstance(callbacks, (list, tuple)):
+        raise ArgumentError("callbacks", got=type(callbacks).__name__, expected="a list of callbacks")
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
+        raise ArgumentError("seed", got=seed, expected="an integer from 0 to 2^63 - 1")
     if resume and checkpoint is None:
         raise ArgumentError("resume", got=True, expected="a checkpoint to resume from")
     check_programs(model, guide)
@@ -115,8 +119,9 @@ def fit(
         guide.to(where).train()
         follow_layout(optim)
         batches = Batches(data, batch_size, seed, where)
+        elbo.reset()
         first = validated_step(model, guide, elbo, batches)
-        history = History(log_every)
+        history = History(min(log_every, steps))
         svi = SVI(model, guide, optim, elbo, manifold_optim=manifold_optim, callbacks=[*callbacks, history])
         for hook in svi.hooks:
             if isinstance(hook, nn.Module):
@@ -206,6 +211,7 @@ def _settings(svi: SVI) -> dict[str, Any]:
     """What of the objective and the hooks a resumed run must share."""
     elbo = svi.elbo
     settings: dict[str, Any] = {"num_particles": elbo.num_particles, "lik_scale": _plain(elbo.lik_scale)}
+    settings |= {f"kl_scale.{site or 'others'}": value for site, value in elbo.given_kl_scale.items()}
     settings |= {f"terms.{name}": _plain(weight) for name, (weight, _) in elbo.terms.items()}
     if (optim := svi.manifold_optim) is not None:
         settings |= {"manifold_optim": type(optim).__name__}
@@ -217,6 +223,7 @@ def _settings(svi: SVI) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
+    value = files.plain(value)
     return value if isinstance(value, (int, float, str, bool, tuple, type(None))) else repr(value)
 
 

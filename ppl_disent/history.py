@@ -73,7 +73,7 @@ class History:
         last = {f"kl_scale.{site}": scale for site, scale in svi.elbo.kl_scale.items()}
         for hook in svi.hooks:
             if hasattr(hook, "record"):
-                last |= hook.record()
+                last |= {name: torch.as_tensor(value) for name, value in hook.record().items()}
         if last:
             row |= dict(zip(last, torch.stack([v.detach().double() for v in last.values()]).tolist()))
         self._columns = self._columns or list(row)

@@ -14,6 +14,7 @@ from pyro.optim import PyroOptim
 from torch import nn
 
 from ppl_disent.batches import Data
+from ppl_disent.checkpoint import plain
 from ppl_disent.elbo import TermELBO
 from ppl_disent.fit import fit
 from ppl_disent.run import BUILDERS, Run
@@ -75,9 +76,10 @@ def builder(build: Callable[P, Method]) -> Callable[P, Method]:
         bound = inspect.signature(build).bind(*args, **kwargs)
         bound.apply_defaults()
         method = build(*args, **kwargs)
-        arguments = {k: tuple(v) if isinstance(v, (list, tuple)) else v for k, v in bound.arguments.items()}
-        if all(isinstance(v, (int, float, str, bool, tuple, type(None))) for v in arguments.values()):
-            method.recipe = {"builder": build.__name__, "arguments": arguments}
+        arguments = {k: tuple(v) if isinstance(v, (list, tuple)) else v for k, v in plain(bound.arguments).items()}
+        known = all(isinstance(v, (int, float, str, bool, tuple, type(None))) for v in arguments.values())
+        # Not that of a builder which this one calls.
+        method.recipe = {"builder": build.__name__, "arguments": arguments} if known else None
         return method
 
     BUILDERS[build.__name__] = built

@@ -63,6 +63,14 @@ class JointOptim(PyroOptim):
             self.optimizer.add_param_group({"params": new})
         self.optim_objs.update(dict.fromkeys(new, self.optimizer))
 
+    def restrict(self, params: Iterable[Tensor]) -> None:
+        """Makes the optimizer one of exactly ``params``, all in one group; it forgets what it knew of any others."""
+        params = list(params)
+        if set(self.optim_objs) - set(params):
+            self.optimizer = None
+            self.optim_objs.clear()
+        self.include(params)
+
     def get_state(self) -> dict[str, Any]:
         """The torch optimizer's ``state_dict``; empty before the first step."""
         return {} if self.optimizer is None else self.optimizer.state_dict()

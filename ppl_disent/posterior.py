@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -50,7 +51,8 @@ class Posterior:
         Where a site's distribution depends on another latent's value, that value is the mean.
         """
         with self._quiet():
-            return {name: site["fn"] for name, site in latents(self._guide_at_mean(batch)).items()}
+            sites = latents(self._guide_at_mean(batch)).items()
+            return {name: site["fn"] for name, site in sites if not site["infer"].get("is_auxiliary")}
 
     def prior(self, *batch: Tensor) -> dict[str, Distribution]:
         """p of each latent site as the model has it for the batch, ``{site: distribution of batch shape (n,)}``.
@@ -82,9 +84,13 @@ class Posterior:
                 got = sorted(lengths) or "nothing"
                 raise ArgumentError("batch, sites", got=got, expected="a batch or latent values, of one length")
             model: Any = self.model
-            if not batch:
+            fields = 1 if self._shapes is None else len(self._shapes)
+            if len(batch) < fields:
+                if not batch and fields > 1:
+                    raise ArgumentError("batch", got="nothing", expected="the conditions of the model, beside x")
                 # In this order: a condition inside of `uncondition` would be forgotten.
-                batch, model = self._blank(lengths.pop()), poutine.uncondition(self.model)
+                blank, model = self._blank(lengths.pop()), poutine.uncondition(self.model)
+                batch = (*blank[: fields - len(batch)], *batch)
             return self._decode(model, batch, sites)
 
     def reconstruct(self, *batch: Tensor) -> Tensor:
@@ -105,6 +111,10 @@ class Posterior:
             raise ArgumentError("n", got=n, expected="an integer of at least 1")
         with self._quiet():
             blank = self._blank(n)
+            if len(conditions) != len(blank) - 1 or any(len(c) != n for c in conditions):
+                got = [tuple(c.shape) for c in conditions]
+                expected = f"{len(blank) - 1} tensors of length {n}: what the model takes beside x"
+                raise ArgumentError("conditions", got=got, expected=expected)
             batch = (*blank[: len(blank) - len(conditions)], *self._on_device(conditions))
             p = self._decode(poutine.uncondition(self.model), batch, {})
             return p.sample() if noise else p.mean
@@ -138,9 +148,11 @@ class Posterior:
             if site not in at_mean:
                 raise SiteError(f"no latent site {site!r}; there are {sorted(at_mean)}.")
             at = at_mean[site]
-            if at.dim() != 2 or not isinstance(dim, int) or not -at.shape[1] <= dim < at.shape[1]:
+            asked, whole = dim, hasattr(dim, "__index__") and not isinstance(dim, bool)
+            dim = operator.index(dim) if whole else -1
+            if at.dim() != 2 or not whole or not -at.shape[1] <= dim < at.shape[1]:
                 raise ArgumentError(
-                    "dim", got=dim, expected=f"a coordinate of {site!r}, which has {tuple(at.shape[1:])}"
+                    "dim", got=asked, expected=f"a coordinate of {site!r}, which has {tuple(at.shape[1:])}"
                 )
             row = torch.as_tensor(values, dtype=at.dtype, device=at.device)
             if row.dim() != 1 or not len(row):
@@ -195,7 +207,8 @@ class Posterior:
         self.model.eval()
         self.guide.eval()
         try:
-            with torch.no_grad(), pyro.validation_enabled(False):
+            # A store of its own: a PyroParam takes the value of whatever bears its name in the global one.
+            with torch.no_grad(), pyro.validation_enabled(False), pyro.get_param_store().scope():
                 yield
         finally:
             for module, training in zip(modules, modes):
@@ -261,4 +274,4 @@ class _AtMean(Messenger):
 
 
 def _values(trace: Trace) -> dict[str, Tensor]:
-    return {name: site["value"] for name, site in latents(trace).items()}
+    return {name: site["value"] for name, site in latents(trace).items() if not site["infer"].get("is_auxiliary")}

@@ -4,12 +4,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyro
 import torch
 from torch import Tensor, nn
 
@@ -79,6 +80,11 @@ class Run:
                 raise CheckpointError(f"{path}: made by {made_by}. Pass method= with the run's model, guide and elbo.")
             with torch.random.fork_rng(devices=[]):
                 method = BUILDERS[recipe["builder"]](**recipe["arguments"])
+        floats = [v.dtype for v in (*state["model"].values(), *state["guide"].values()) if _is_float(v)]
+        for program in (method.model, method.guide):
+            program.to(floats[0] if floats else None)
+        if state["guide"].keys() - method.guide.state_dict().keys():
+            _call_once(method.guide, content["shapes"])  # an autoguide has no parameters before
         try:
             method.model.load_state_dict(state["model"])
             method.guide.load_state_dict(state["guide"])
@@ -90,6 +96,16 @@ class Run:
         shapes = tuple((tuple(shape), getattr(torch, dtype)) for shape, dtype in content["shapes"])
         model, guide = method.model.to(device), method.guide.to(device)
         return cls(model, guide, method.elbo, state["index"], history.frame(), shapes, recipe, content["settings"])
+
+
+def _is_float(value: object) -> bool:
+    return isinstance(value, Tensor) and value.is_floating_point()
+
+
+def _call_once(guide: nn.Module, shapes: Sequence[tuple[Sequence[int], str]]) -> None:
+    batch = [torch.zeros(2, *shape, dtype=getattr(torch, dtype)) for shape, dtype in shapes]
+    with torch.random.fork_rng(devices=[]), torch.no_grad(), pyro.get_param_store().scope():
+        guide(*batch)
 
 
 def shapes_of(batch: tuple[Tensor, ...]) -> tuple[tuple[tuple[int, ...], torch.dtype], ...]:

@@ -68,6 +68,10 @@ def check_sites(model_trace: Trace, guide_trace: Trace) -> None:
             )
     if not observed:
         wrong.append("the model observes nothing (no site has obs=)")
+    elif not any(model_trace.nodes[name]["cond_indep_stack"] for name in observed):
+        wrong.append(
+            "no observed site is in a plate: put it into pyro.plate('data', len(x)), so that terms are per datum"
+        )
     if wrong:
         raise SiteError("model and guide do not match: " + "; ".join(sorted(wrong)) + ".")
     if list(p) != list(q):

@@ -75,6 +75,10 @@ class SVI(pyro.infer.SVI):
         self.parameters = self._euclidean + manifold
         if not self.parameters:
             raise ArgumentError("model, guide", got="no parameters", expected="something to train")
+        for p in self.parameters:
+            p.grad = None  # of something else
+        if isinstance(optim, JointOptim):
+            optim.restrict(self._euclidean)
         if bool(manifold) != (manifold_optim is not None):
             what = "parameters on a manifold" if manifold else "no parameter on a manifold"
             hint = "Use for instance ppl_disent.manifold.optimizer('cayley_adam', lr=1e-4)." if manifold else ""
@@ -152,11 +156,9 @@ class SVI(pyro.infer.SVI):
         """
         self.model.load_state_dict(state["model"])
         self.guide.load_state_dict(state["guide"])
-        if isinstance(self.optim, JointOptim):
-            self.optim.include(self._euclidean)
-            self.optim.set_state(state["optim"])
-        else:
-            self.optim.set_state(state["optim"])
+        if not isinstance(self.optim, JointOptim):
+            self.optim.optim_objs.clear()  # a PyroOptim restores only those of tensors that it has not seen
+        self.optim.set_state(state["optim"])
         if self.manifold_optim is not None:
             self.manifold_optim.load_state_dict(state["manifold_optim"])
         for site, value in state["kl_scale"].items():

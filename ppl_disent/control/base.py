@@ -51,6 +51,10 @@ class KLScale(nn.Module):
         if self.site not in svi.elbo.kl_scale:
             sites = sorted(svi.elbo.kl_scale)
             raise SiteError(f"{type(self).__name__}: no latent site {self.site!r}; the model has {sites}.")
+        rivals = [hook for hook in svi.hooks if isinstance(hook, KLScale) and hook.site == self.site]
+        if len(rivals) > 1:
+            got = [type(hook).__name__ for hook in rivals]
+            raise ArgumentError("callbacks", got=got, expected=f"one that writes the weight of {self.site!r}")
 
     def before_backward(self, svi: SVI, step: Step) -> None:
         """Sets this step's weight."""

@@ -40,12 +40,13 @@ class Feedback(KLScale):
         require("target", target, target > 0 and math.isfinite(target), "a positive number of nats")
         require("start", start, start >= 0 and math.isfinite(start), "a number of nats of at least 0")
         require("step", step, step >= 0 and math.isfinite(step), "a number of nats of at least 0")
-        require("every", settings["every"], settings["every"] >= 1, "at least 1 step")
+        for name in ("every", "patience"):
+            whole = float(settings[name]).is_integer() and settings[name] >= 1
+            require(name, settings[name], whole, "a whole number of steps, at least 1")
         ramp = settings["ramp"]
         require("ramp", ramp, 1 <= ramp <= settings["every"], f"1 to every={settings['every']} steps")
-        require("kp", settings["kp"], settings["kp"] >= 0, "a number of at least 0")
-        require("ki", settings["ki"], settings["ki"] > 0, "a positive number")
-        require("patience", settings["patience"], settings["patience"] >= 1, "at least 1 step")
+        require("kp", settings["kp"], 0 <= settings["kp"] < math.inf, "a number of at least 0")
+        require("ki", settings["ki"], 0 < settings["ki"] < math.inf, "a positive number")
         low, high = settings["beta_min"], settings["beta_max"]
         require("beta_max", high, high is None or high > low, f"None or a number above beta_min={low}")
         self.target, self.step, self.every, self.ramp = target, step, settings["every"], ramp

@@ -139,7 +139,7 @@ class IncrementalPI(Feedback):
         super().__init__(site, **settings)
         require("beta_min", beta_min, beta_min > 0 and math.isfinite(beta_min), "a positive number")
         require("beta_init", beta_init, beta_min <= beta_init <= self.high, "a number between beta_min and beta_max")
-        require("window", window, window >= 1, "at least 1")
+        require("window", window, isinstance(window, int) and window >= 1, "an integer of at least 1")
         self.window = window
         self.beta.fill_(beta_init)
         self._state("last", float(beta_init))

@@ -56,7 +56,8 @@ def latent_leakage(
             ``(N,)`` and event shape ``(L,)``, of which one draw each is taken.
         labels: An ``(N, k)`` tensor or array of 0 and 1; ``(N,)`` is one label.
         probe: ``"mlp"``, two layers of 64 units, for codes in which nearby points are alike; ``"boosting"``, histogram
-            gradient boosting, for thresholds and for coordinates of unlike scales. Codes are standardised.
+            gradient boosting, for thresholds and for coordinates of unlike scales. Codes are standardised by their
+            quartiles and cut off at 10 standard deviations.
         points: At most so many points are used, drawn at random; None uses all.
         seed: Of the split, the probe and the draws; the same seed gives the same score.
         label_names: k names, the keys of ``per_factor``; by default ``y0``, ``y1`` and so on.
@@ -104,7 +105,10 @@ def _probe(z: Array, y: Indices, name: str, probe: str, rng: np.random.Generator
         got = f"{name!r}, 0 for {count[0]} points and 1 for {count[1]}"
         raise ArgumentError("labels", got=got, expected="at least ten of each")
     train, stop, test = _split(y, rng)
-    z = (z - z[train].mean(0)) / np.where(z[train].std(0) > 0, z[train].std(0), 1.0)
+    # By quartiles, and cut off: one outlier would squeeze all other points into one.
+    low, middle, high = np.quantile(z[train], (0.25, 0.5, 0.75), axis=0)
+    spread = np.where(high > low, (high - low) / 1.349, z[train].std(0))
+    z = np.clip((z - middle) / np.where(spread > 0, spread, 1.0), -10, 10)
     seed = int(rng.integers(2**31))
     logit = (_mlp if probe == "mlp" else _boosting)(z, y, train, stop, seed)
     logit = _calibrated(logit, y, stop)

@@ -82,6 +82,7 @@ def traversal(
     _check_images(batch)
     columns = torch.as_tensor(torch.arange(-5, 6) * 0.6 if values is None else values)
     used = latent_kl(q, *batch, site=site)
+    kl = None if kl is None else torch.as_tensor(kl)
     if kl is not None and kl.shape != used.shape:
         raise ArgumentError("kl", got=tuple(kl.shape), expected=f"the shape {tuple(used.shape)}, one number a latent")
     nats = (used if kl is None else kl).tolist()
