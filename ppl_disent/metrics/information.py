@@ -13,7 +13,7 @@ full grid of factors there is nothing to sample, and no bias.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -88,6 +88,12 @@ class Factors:
     names: tuple[str, ...]
     entropy: Array
 
+    def take(self, rows: Indices) -> Factors:
+        """The factors of some of the points, which need not hold every value; their entropies are those of the rows."""
+        classes = self.classes[rows]
+        counts = [np.bincount(v, minlength=size) for v, size in zip(classes.T, self.sizes)]
+        return replace(self, classes=classes, entropy=np.array([entropy(count / len(rows)) for count in counts]))
+
 
 def as_factors(value: object, names: Sequence[str] | None, points: int) -> Factors:
     """Reads factors: any discrete values, one column a factor, as many rows as the codes have.
@@ -101,6 +107,43 @@ def as_factors(value: object, names: Sequence[str] | None, points: int) -> Facto
         ArgumentError: If rows or names do not fit, if a factor has one value only (it has no entropy to explain), or if
             a column of floats has more than N / 2 values, that is, if it is continuous.
     """
+    array, names = _columns(value, names, points)
+    columns, sizes, entropies = [], [], []
+    for name, column in zip(names, array.T):
+        found, classes, counts = np.unique(column, return_inverse=True, return_counts=True)
+        if len(found) < 2:
+            raise _constant(name)
+        if array.dtype.kind == "f" and len(found) > points / 2:
+            got = f"{name!r}, a float with {len(found)} values in {points} points"
+            raise ArgumentError("factors", got=got, expected="discrete values", hint="Bin continuous factors first.")
+        columns.append(classes)
+        sizes.append(len(found))
+        entropies.append(entropy(counts / points))
+    return Factors(np.stack(columns, axis=1), tuple(sizes), names, np.array(entropies))
+
+
+def as_values(value: object, names: Sequence[str] | None, points: int) -> tuple[Array, tuple[str, ...]]:
+    """Reads factors as numbers, discrete or continuous: an ``(N, K)`` array of float64, and the factors' names.
+
+    Args:
+        value: An ``(N, K)`` tensor or array of real numbers; ``(N,)`` is one factor.
+        names: As for :func:`as_factors`.
+        points: N, the number of codes.
+
+    Raises:
+        ArgumentError: If rows or names do not fit, or a factor has one value only.
+    """
+    array, names = _columns(value, names, points)
+    for name, column in zip(names, array.T):
+        if (column == column[0]).all():
+            raise _constant(name)
+    return array.astype(np.float64), names
+
+
+def _columns(
+    value: object, names: Sequence[str] | None, points: int
+) -> tuple[npt.NDArray[np.generic], tuple[str, ...]]:
+    """Factors (N, K), whatever their values, and their K names."""
     array = as_array("factors", value)
     array = array[:, None] if array.ndim == 1 else array
     if array.ndim != 2 or array.shape[1] == 0:
@@ -112,20 +155,20 @@ def as_factors(value: object, names: Sequence[str] | None, points: int) -> Facto
     # A string is a sequence of one-letter names, which nobody means.
     if isinstance(names, str) or len(names) != width or len(set(names)) != width:
         raise ArgumentError("factor_names", got=names, expected=f"{width} different names, one for each factor")
+    return array, tuple(names)
 
-    columns, sizes, entropies = [], [], []
-    for name, column in zip(names, array.T):
-        found, classes, counts = np.unique(column, return_inverse=True, return_counts=True)
-        if len(found) < 2:
-            got, hint = f"{name!r}, which has one value only", "Leave out the factors that do not vary."
-            raise ArgumentError("factors", got=got, expected="at least two", hint=hint)
-        if array.dtype.kind == "f" and len(found) > points / 2:
-            got = f"{name!r}, a float with {len(found)} values in {points} points"
-            raise ArgumentError("factors", got=got, expected="discrete values", hint="Bin continuous factors first.")
-        columns.append(classes)
-        sizes.append(len(found))
-        entropies.append(entropy(counts / points))
-    return Factors(np.stack(columns, axis=1), tuple(sizes), tuple(names), np.array(entropies))
+
+def _constant(name: str) -> ArgumentError:
+    got, hint = f"{name!r}, which has one value only", "Leave out the factors that do not vary."
+    return ArgumentError("factors", got=got, expected="at least two", hint=hint)
+
+
+def varying(values: Array) -> npt.NDArray[np.bool_]:
+    """Which columns of ``(N, L)`` move by more than rounding, relative to their size; those of zeros do not.
+
+    The computed variance of a constant need not be 0, and scaled up its rounding would pass for a code.
+    """
+    return values.std(0) > 1e-12 * np.abs(values).max(0)
 
 
 def equal_width_bins(codes: npt.NDArray[np.floating], bins: int) -> Indices:
@@ -198,7 +241,9 @@ def gap_score(joint: Sequence[Array], factors: Factors, estimator: str, **detail
     information = np.stack([mutual_information(table) for table in joint], axis=1)
     top = np.argsort(-information, axis=0, kind="stable")[:2].T
     best = np.take_along_axis(information.T, top, axis=1)
-    gaps = (best[:, 0] - (best[:, 1] if best.shape[1] == 2 else 0.0)) / factors.entropy
+    gaps = best[:, 0] - (best[:, 1] if best.shape[1] == 2 else 0.0)
+    # A resample may have lost all but one value of a factor: its gap is 0.
+    gaps /= np.where(factors.entropy > 0, factors.entropy, 1.0)
     return Score(
         float(gaps.mean()),
         dict(zip(factors.names, gaps.tolist())),

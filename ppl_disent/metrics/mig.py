@@ -10,7 +10,8 @@ import numpy.typing as npt
 from torch import Tensor
 from torch.distributions import Distribution
 
-from ppl_disent.metrics.information import as_codes, as_factors, equal_width_bins, gap_score, joint_counts
+from ppl_disent.metrics.bootstrap import with_interval
+from ppl_disent.metrics.information import Indices, as_codes, as_factors, equal_width_bins, gap_score, joint_counts
 from ppl_disent.metrics.score import Score
 
 
@@ -19,6 +20,8 @@ def mig(
     factors: Tensor | npt.ArrayLike,
     *,
     bins: int = 20,
+    bootstrap: int = 0,
+    seed: int = 0,
     factor_names: Sequence[str] | None = None,
 ) -> Score:
     """The mutual information gap (MIG): is every factor known to one latent, and to one only?
@@ -41,11 +44,15 @@ def mig(
             ``(N,)`` and event shape ``(L,)``, of which the mean is taken.
         factors: An ``(N, K)`` tensor or array of discrete values; ``(N,)`` is one factor.
         bins: The number of bins of a latent.
+        bootstrap: Resamples for ``detail["interval"]``, see :mod:`ppl_disent.metrics.bootstrap`; 0 for none. Bins
+            stay as they are.
+        seed: Of the bootstrap.
         factor_names: K names, the keys of ``per_factor``; by default ``v0``, ``v1`` and so on.
 
     Returns:
         The mean gap, in [0, 1]. ``per_factor`` has the gap of every factor; ``detail`` has ``mutual_information``, an
-        ``(L, K)`` array in nats, ``factor_entropy`` ``(K,)`` in nats, and ``top_latents`` ``(K, 2)``, the best two.
+        ``(L, K)`` array in nats, ``factor_entropy`` ``(K,)`` in nats, ``top_latents`` ``(K, 2)``, the best two,
+        and ``interval`` where it was asked for.
 
     Raises:
         ArgumentError: If shapes do not fit, a code is NaN or infinite, or a factor is continuous or has one value only.
@@ -58,5 +65,11 @@ def mig(
     z = as_codes("codes", codes)
     v = as_factors(factors, factor_names, len(z))
     # The bins are counted from 1.
-    joint = joint_counts(equal_width_bins(z, bins) - 1, v)
-    return gap_score(joint, v, f"plug-in on {bins} equal-width bins of the codes, N = {len(z)}")
+    binned = equal_width_bins(z, bins) - 1
+    score = gap_score(joint_counts(binned, v), v, f"plug-in on {bins} equal-width bins of the codes, N = {len(z)}")
+
+    def resampled(rows: Indices) -> float:
+        some = v.take(rows)
+        return gap_score(joint_counts(binned[rows], some), some, "").value
+
+    return with_interval(score, resampled, len(z), bootstrap=bootstrap, seed=seed)

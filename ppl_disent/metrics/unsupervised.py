@@ -1,0 +1,109 @@
+# Copyright ppl-disent contributors.
+# SPDX-License-Identifier: Apache-2.0
+"""Scores that need no factors: how far are the latents from being independent of each other?"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+from torch.distributions import Distribution
+
+from ppl_disent.errors import ArgumentError
+from ppl_disent.metrics.information import (
+    Factors,
+    as_codes,
+    equal_width_bins,
+    joint_counts,
+    mutual_information,
+    varying,
+)
+from ppl_disent.metrics.score import Score
+
+
+def gaussian_total_correlation(codes: Tensor | npt.ArrayLike | Distribution) -> Score:
+    """The total correlation in nats that the codes would have if they were normal: 0 for uncorrelated latents.
+
+    ``(sum_j ln S_jj - ln det S) / 2`` with the covariance S of the codes: the KL divergence of the normal distribution
+    with covariance S from the product of its marginals. As in disentanglement_lib
+    (evaluation/metrics/unsupervised_metrics.py), but for latents that are constant: they are left out here, where they
+    would make it undefined. If one latent is a linear function of others, it is infinite.
+
+    Pitfalls:
+        It is the dependence of *these* codes: of means, it says little about the total correlation of samples of q(z),
+        which the methods penalise, and says nothing of dependence without correlation.
+
+    Args:
+        codes: An ``(N, L)`` tensor or array, of any real type, on any device; or a distribution with batch shape
+            ``(N,)`` and event shape ``(L,)``, of which the mean is taken.
+
+    Returns:
+        The total correlation, at least 0. ``detail`` has ``wasserstein``, the squared Wasserstein distance
+        ``2 tr S - 2 tr (S diag S)^(1/2)`` between the same two distributions, in the unit of the codes squared;
+        ``wasserstein_normalised``, that over ``tr S``; ``correlation`` ``(L, L)`` (NaN for constant latents); and
+        ``active`` ``(L,)``.
+
+    Raises:
+        ArgumentError: If a code is NaN or infinite, the shape is not (N, L), or there are fewer than two points.
+
+    References:
+        Challenging Common Assumptions in the Unsupervised Learning of Disentangled Representations (Locatello et al.,
+        2019), appendix C, https://arxiv.org/abs/1811.12359.
+    """
+    z = as_codes("codes", codes).astype(np.float64)
+    if len(z) < 2:
+        raise ArgumentError("codes", got=z.shape, expected="at least two points")
+    active = varying(z)
+    correlation = np.full((z.shape[1], z.shape[1]), np.nan)
+    total = wasserstein = trace = 0.0
+    if active.any():
+        covariance = np.atleast_2d(np.cov(z[:, active], rowvar=False))
+        scale = np.sqrt(np.diag(covariance))
+        inner = covariance / np.outer(scale, scale)
+        correlation[np.ix_(active, active)] = inner
+        values = np.linalg.eigvalsh(inner)
+        rank_deficient = values[0] <= len(values) * np.finfo(float).eps * values[-1]
+        total = np.inf if rank_deficient else max(0.0, -0.5 * float(np.log(values).sum()))
+        # S diag S has the eigenvalues of the symmetric (diag S)^(1/2) S (diag S)^(1/2).
+        roots = np.sqrt(np.maximum(np.linalg.eigvalsh(covariance * np.outer(scale, scale)), 0))
+        trace = float(np.trace(covariance))
+        wasserstein = max(0.0, 2 * trace - 2 * float(roots.sum()))
+    detail = {
+        "wasserstein": wasserstein,
+        "wasserstein_normalised": wasserstein / trace if trace else 0.0,
+        "correlation": correlation,
+        "active": active,
+    }
+    return Score(total, {}, detail, f"Gaussian total correlation in nats of {active.sum()} latents, N = {len(z)}")
+
+
+def mean_mutual_information(codes: Tensor | npt.ArrayLike | Distribution, *, bins: int = 20) -> Score:
+    """The mutual information of two latents in nats, averaged over all pairs: 0 for independent ones.
+
+    The plug-in estimate on bins of equal width, as in disentanglement_lib (evaluation/metrics/
+    unsupervised_metrics.py, ``mutual_info_score``), to which it is equal on the same points.
+
+    Pitfalls:
+        Sampled points bias it upwards, by about ``(bins - 1)^2 / (2 N)`` where bins are evenly filled. Constant latents
+        count as independent of all: leave them out where runs with different numbers of them are compared.
+
+    Args:
+        codes: As for :func:`gaussian_total_correlation`, at least two latents.
+        bins: The number of bins of a latent.
+
+    Returns:
+        The mean over the pairs. ``detail`` has ``mutual_information``, ``(L, L)``, on its diagonal the entropies.
+
+    Raises:
+        ArgumentError: If a code is NaN or infinite, the shape is not (N, L), or there is one latent only.
+    """
+    z = as_codes("codes", codes)
+    if z.shape[1] < 2:
+        raise ArgumentError("codes", got=z.shape, expected="at least two latents")
+    binned = equal_width_bins(z, bins) - 1
+    names = tuple(f"z{j}" for j in range(z.shape[1]))
+    counted = Factors(binned, (bins,) * len(names), names, np.zeros(len(names)))
+    information = np.stack([mutual_information(table) for table in joint_counts(binned, counted)], axis=1)
+    pairs = ~np.eye(len(names), dtype=bool)
+    how = f"plug-in on {bins} equal-width bins in nats, N = {len(z)}"
+    return Score(float(information[pairs].mean()), {}, {"mutual_information": information}, how)
