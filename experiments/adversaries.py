@@ -36,6 +36,7 @@ ADVERSARIES: dict[str, dict[str, Any]] = {
     "entropy, 10": {"adversary": "entropy", "b4": 10.0},
     "entropy to p(y), 10": {"adversary": "entropy", "target": "marginal", "b4": 10.0},
     "cross-entropy, 1": {"adversary": "cross_entropy", "b4": 1.0},
+    "cross-entropy, 3": {"adversary": "cross_entropy", "b4": 3.0},
     "reversal, 1": {"adversary": "reversal", "b4": 1.0},
     "reversal, 10": {"adversary": "reversal", "b4": 10.0},
 }

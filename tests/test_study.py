@@ -104,7 +104,7 @@ def test_points_are_left_out_as_asked():
 
 def test_every_cell_of_the_ablation_is_a_run_of_its_own():
     cells = adversaries.configs(adversaries.Options(seeds=2))
-    assert len({config.key for config in cells.values()}) == len(cells) == 2 * (6 * 6 + 2)
+    assert len({config.key for config in cells.values()}) == len(cells) == 2 * (6 * 7 + 2)
     for config in cells.values():
         pd.csvae((3,), labels=1, likelihood="gaussian", **config.arguments["method"])
 
