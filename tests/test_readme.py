@@ -36,3 +36,14 @@ def test_open_a_run_again(tmp_path, capsys):
     exec(code, names)
     assert names["strip"].shape == (1, 9, 1, 64, 64)
     assert "Score(" in capsys.readouterr().out
+
+
+def test_change_an_attribute(tmp_path, monkeypatch):
+    torch.set_default_dtype(torch.float32)
+    monkeypatch.chdir(tmp_path)
+    code = block("transfer.place").replace("steps=3000", "steps=3, progress=False, device='cpu'")
+    names: dict = {}
+    exec(code.replace("copies=8", "copies=1"), names)
+    assert names["edits"].shape == (9, 2, 1, 16, 16)
+    assert names["bars"].shape == (2, 1, 16, 16)
+    assert {file.name for file in tmp_path.iterdir()} == {"transfer.png", "plane.png"}
