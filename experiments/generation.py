@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from experiments.outcome import Codes, encode
-from ppl_disent import decoder_orthogonality, fid, mig, swd
+from ppl_disent import dci, decoder_orthogonality, fid, mig, swd
 from ppl_disent.data import Dataset
 from ppl_disent.methods import StRKM
 from ppl_disent.methods.principal import principal
@@ -25,6 +25,7 @@ FIGURES = {
     "fid": "FID, with the weights given",
     "swd": "sliced Wasserstein distance, x 1000",
     "mig": "MIG",
+    "dci": "DCI disentanglement, Lasso",
     "off_diagonal": "share of J'J off its diagonal",
     "off_diagonal_trained": "... for U as trained",
     "off_diagonal_rotated": "... for random rotations",
@@ -51,7 +52,7 @@ def figures(fitted: Run, train: Dataset, test: Dataset, inception: str | None) -
         "pixel_distance": float(fid(x, made, features=pixels)),
         "fid": None if inception is None else float(fid(x, made, features=inception)),
         "swd": float(swd(x, made)) if min(x.shape[2:]) >= 16 else None,
-        "mig": _mig(codes, test),
+        **_disentanglement(codes, test),
         "off_diagonal": float(score),
         "off_diagonal_rotated": sum(score.detail["rotated"]) / ROTATIONS,
         "covariance": _covariance(encode(fitted, train, progress=False).mean[site]),
@@ -89,9 +90,14 @@ def _covariance(h: Tensor) -> float:
     return float((c - c.diagonal().diag()).abs().max() / c.max())
 
 
-def _mig(codes: Codes, data: Dataset) -> float | None:
-    if data.factors is None:
-        return None
-    factors = data.factors[codes.index]
-    varying = [k for k in range(factors.shape[1]) if len(factors[:, k].unique()) > 1]
-    return float(mig(torch.cat(list(codes.mean.values()), 1), factors[:, varying])) if varying else None
+def _disentanglement(codes: Codes, data: Dataset) -> dict[str, float | None]:
+    """MIG, and DCI where there are at least two factors."""
+    factors = None if data.factors is None else data.factors[codes.index]
+    varying = [] if factors is None else [k for k in range(factors.shape[1]) if len(factors[:, k].unique()) > 1]
+    if factors is None or not varying:
+        return {"mig": None, "dci": None}
+    mean, factors = torch.cat(list(codes.mean.values()), 1), factors[:, varying]
+    return {
+        "mig": float(mig(mean, factors)),
+        "dci": float(dci(mean, factors, estimator="lasso")) if varying[1:] else None,
+    }

@@ -161,6 +161,15 @@ def test_every_method_runs(name):
     assert recipe["arguments"].get("labels") == (2 if labelled else None)
 
 
+@pytest.mark.parametrize("optimizer", ["cayley", "riemannian_adam"])
+def test_every_optimizer_of_the_manifold(optimizer):
+    argv = ["st_rkm", *SHORT, "--manifold-optim", optimizer, "--manifold-lr", "0.01", "--steps", "5", "--out", "run"]
+    train.main(argv)
+    history = pandas.read_csv("run/history.csv")
+    assert history["travel.U"].iloc[-1] > 0
+    assert history["orthonormality.U"].iloc[-1] < 1e-5
+
+
 def test_kl_of_a_subspace_is_from_its_prior():
     """As the objective has it, for one draw of nothing: an analytic KL. CSVAE's w_0 is far from a standard normal."""
     data = ["--data", "digits_bars"]
