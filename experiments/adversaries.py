@@ -7,7 +7,6 @@ For instance: python -m experiments.adversaries --seeds 3
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +17,8 @@ import tyro
 
 from experiments.csvae_toy import FIGURES, config
 from experiments.outcome import write
-from experiments.study import Config, study, summary
-from ppl_disent.errors import ArgumentError, DataError
+from experiments.study import Config, refusing, study, summary
+from ppl_disent.errors import ArgumentError
 
 # By name: options of the points, and of the method.
 SETTINGS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
@@ -68,12 +67,9 @@ class Options:
 def main(argv: Sequence[str] | None = None) -> None:
     """The command line."""
     options = tyro.cli(Options, prog="python -m experiments.adversaries", description=__doc__, args=argv)
-    try:
+    with refusing():
         cells = configs(options)
         results, failed = study(list(cells.values()), options.out, workers=options.workers, progress=options.progress)
-    except (ArgumentError, DataError) as error:
-        print("error:", " ".join(str(error).split()), file=sys.stderr)
-        raise SystemExit(2) from None
     summary(failed)
     rows = [
         {"setting": setting, "adversary": adversary, "seed": seed, **result["figures"]}

@@ -7,7 +7,6 @@ For instance: python -m experiments.csvae_toy --seeds 5
 
 from __future__ import annotations
 
-import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,10 +20,9 @@ import tyro
 from numpy.typing import NDArray
 
 from experiments.outcome import write
-from experiments.study import Config, Progress, study, summary
+from experiments.study import Config, refusing, study, summary, trained
 from ppl_disent import csvae, latent_leakage, plots
 from ppl_disent.data import Dataset, Subset, load
-from ppl_disent.errors import ArgumentError, DataError
 from ppl_disent.run import Run
 
 TASK = "experiments.csvae_toy:run"
@@ -70,16 +68,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     """The command line."""
     options = tyro.cli(Options, prog="python -m experiments.csvae_toy", description=__doc__, args=argv)
     kinds = {"CSVAE": {}, "no adversary": {"adversary": "none"}}
-    try:
+    with refusing():
         configs = [
             config(name, seed, options.steps, data={"axis": options.axis}, method=SETTINGS | changed)
             for name, changed in kinds.items()
             for seed in range(options.seeds)
         ]
         results, failed = study(configs, options.out, workers=options.workers, progress=options.progress)
-    except (ArgumentError, DataError) as error:
-        print("error:", " ".join(str(error).split()), file=sys.stderr)
-        raise SystemExit(2) from None
     summary(failed)
     done = [(each, result) for each, result in zip(configs, results) if result is not None]
     rows = [{"model": each.name, "seed": each.arguments["seed"], **result["figures"]} for each, result in done]
@@ -122,19 +117,8 @@ def run(folder: Path, *, seed: int, steps: int, data: Mapping[str, Any], method:
     made = csvae(train.shape, labels=train.labels.shape[1], likelihood="gaussian", **method)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Adversary: unbalanced labels")  # what that does is a question of the study
-        fitted = made.fit(
-            train,
-            steps=steps,
-            batch_size=256,
-            seed=seed,
-            log_every=500,
-            checkpoint=folder / "checkpoint.pt",
-            checkpoint_every=1000,
-            resume=True,
-            callbacks=[Progress(folder)],
-            progress=False,
-            device="cpu",
-        )
+        options = {"batch_size": 256, "seed": seed, "log_every": 500, "device": "cpu"}
+        fitted = trained(made, train, folder, steps=steps, **options)
     return {"figures": figures(fitted, test)}
 
 

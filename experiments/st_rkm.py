@@ -7,7 +7,6 @@ For instance: python -m experiments.st_rkm --data digits --seeds 2
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,12 +19,12 @@ import tyro
 
 from experiments.generation import FIGURES, figures
 from experiments.outcome import encode, write
-from experiments.study import Config, Progress, study, summary
+from experiments.study import Config, refusing, study, summary, trained
 from experiments.tables import intervals
 from experiments.train import data_options
 from ppl_disent import plots
 from ppl_disent.data import LOADERS, Dataset, load
-from ppl_disent.errors import ArgumentError, DataError
+from ppl_disent.errors import ArgumentError
 from ppl_disent.run import BUILDERS, Run
 
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -90,12 +89,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     """The command line."""
     options = tyro.cli(Options, prog="python -m experiments.st_rkm", description=__doc__, args=argv)
     out = options.out or Path("runs", f"st_rkm-{options.data}")
-    try:
+    with refusing():
         configs = plan(options)
         results, failed = study(configs, out, workers=options.workers, progress=options.progress)
-    except (ArgumentError, DataError) as error:
-        print("error:", " ".join(str(error).split()), file=sys.stderr)
-        raise SystemExit(2) from None
     summary(failed)
     done = [(each, result) for each, result in zip(configs, results) if result is not None]
     if done:
@@ -190,18 +186,7 @@ def run(
     torch.manual_seed(seed)
     made = BUILDERS[builder](train.shape, **method)
     began = time.perf_counter()
-    fitted = made.fit(
-        train,
-        steps=steps,
-        batch_size=batch_size,
-        seed=seed,
-        log_every=100,
-        checkpoint=folder / "checkpoint.pt",
-        checkpoint_every=1000,
-        resume=True,
-        callbacks=[Progress(folder)],
-        progress=False,
-    )
+    fitted = trained(made, train, folder, steps=steps, batch_size=batch_size, seed=seed)
     seconds = (time.perf_counter() - began) / steps * 1000
     return {"figures": figures(fitted, train, test, inception) | {"seconds": seconds}}
 

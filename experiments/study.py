@@ -18,7 +18,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +27,10 @@ from typing import IO, Any
 import torch
 from tqdm.auto import tqdm
 
-from ppl_disent.errors import ArgumentError
+from ppl_disent.data import Dataset
+from ppl_disent.errors import ArgumentError, DataError
+from ppl_disent.method import Method
+from ppl_disent.run import Run
 
 _POLL = 0.2
 
@@ -127,6 +130,30 @@ class Progress:
         self._file.write_text(str(step))
 
 
+def trained(method: Method, data: Dataset, folder: Path, *, steps: int, **options: Any) -> Run:
+    """Fits a method as a run of a study: it goes on from its checkpoint, and tells how far it is.
+
+    Args:
+        method: What is trained.
+        data: On which.
+        folder: The run's folder.
+        steps: Optimisation steps in all.
+        **options: Further arguments of ``fit``.
+    """
+    own = {"checkpoint": folder / "checkpoint.pt", "checkpoint_every": 1000, "resume": True, "progress": False}
+    return method.fit(data, steps=steps, callbacks=[Progress(folder)], **own, **options)
+
+
+@contextmanager
+def refusing() -> Iterator[None]:
+    """Ends a command with 2, and one line that says why, for what cannot be run."""
+    try:
+        yield
+    except (ArgumentError, DataError) as error:
+        print("error:", " ".join(str(error).split()), file=sys.stderr)
+        raise SystemExit(2) from None
+
+
 def work(folder: Path) -> None:
     """Makes the run whose ``config.json`` is in a folder, unless another process does so at this moment or has done."""
     with _alone(folder / "lock"):
@@ -140,7 +167,7 @@ def work(folder: Path) -> None:
 
 
 @contextmanager
-def _alone(path: Path) -> Any:
+def _alone(path: Path) -> Iterator[None]:
     """Waits until no other process is here. The lock goes with its process, however that ends."""
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

@@ -7,7 +7,6 @@ For instance: python -m experiments.subspaces --data digits_bars --seeds 5
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,12 +20,12 @@ from experiments import judge
 from experiments.editing import Editor, exclusive
 from experiments.labelled import FIGURES, figures
 from experiments.outcome import encode, write
-from experiments.study import Config, Progress, study, summary
+from experiments.study import Config, refusing, study, summary, trained
 from experiments.tables import intervals
 from experiments.train import data_options
 from ppl_disent import plots
 from ppl_disent.data import Dataset, load
-from ppl_disent.errors import ArgumentError, DataError
+from ppl_disent.errors import ArgumentError
 from ppl_disent.run import BUILDERS, Run
 
 MODELS = ("vae", "cvae", "cvae_if", "csvae")
@@ -83,15 +82,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     """The command line."""
     options = tyro.cli(Options, prog="python -m experiments.subspaces", description=__doc__, args=argv)
     out = options.out or Path("runs", f"subspaces-{options.data}")
-    try:
+    with refusing():
         of_judge, configs = plan(options)
         (judged,), failed = study([of_judge], out, progress=options.progress)
         results: list[dict[str, Any] | None] = []
         if judged is not None:
             results, failed = study(configs, out, workers=options.workers, progress=options.progress)
-    except (ArgumentError, DataError) as error:
-        print("error:", " ".join(str(error).split()), file=sys.stderr)
-        raise SystemExit(2) from None
     summary(failed)
     done = [(each, result) for each, result in zip(configs, results) if result is not None]
     if judged is not None and done:
@@ -182,18 +178,7 @@ def run(
     if train.likelihood == "gaussian":
         own["sigma"] = SIGMA
     made = BUILDERS[model](train.shape, likelihood=train.likelihood, **own, **WEIGHTS.get(model, {}), **method)
-    fitted = made.fit(
-        train,
-        steps=steps,
-        batch_size=batch_size,
-        seed=seed,
-        log_every=250,
-        checkpoint=folder / "checkpoint.pt",
-        checkpoint_every=1000,
-        resume=True,
-        callbacks=[Progress(folder)],
-        progress=False,
-    )
+    fitted = trained(made, train, folder, steps=steps, batch_size=batch_size, seed=seed, log_every=250)
     return {"figures": figures(fitted, train, test, folder.parent / judge / "judge.pt")}
 
 
