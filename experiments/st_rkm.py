@@ -125,8 +125,7 @@ def plan(options: Options) -> list[Config]:
     shape = parts(**data)[0].shape
     network = options.network
     if network == "auto":
-        side = shape[1]
-        network = "rkm" if side >= 16 and side % (4 if side <= 28 else 8) == 0 else "mlp"
+        network = "rkm" if shape[1] == shape[2] >= 16 else "mlp"
     own = {
         name: getattr(options, name) for name in ("feature_dim", "noise", "manifold_optim", "manifold_lr", "rotation")
     }

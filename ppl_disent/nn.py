@@ -174,7 +174,7 @@ class RKMEncoder(nn.Module):
     third convolution keeps its size up to 28 pixels (3x3, not padded) and halves it beyond (4x4).
 
     Args:
-        shape: ``(channels, height, width)`` of one image: square, at least 16 pixels, a multiple of 4, beyond 28 of 8.
+        shape: ``(channels, side, side)`` of one image, at least 4 pixels wide.
         outputs: Number of outputs.
         capacity: Channels of the first convolution; the others have 2 and 4 times as many.
         hidden: Width of the first linear layer.
@@ -186,7 +186,7 @@ class RKMEncoder(nn.Module):
     def __init__(self, shape: Shape, outputs: int, *, capacity: int = 64, hidden: int = 256) -> None:
         super().__init__()
         self.shape = tuple(shape)
-        side, kernel = _rkm_map(self.shape)
+        (*_, side), kernel = _rkm_sides(self.shape)
         c = capacity
         layers: list[nn.Module] = []
         for conv in (
@@ -220,19 +220,21 @@ class RKMDecoder(nn.Module):
     def __init__(self, inputs: int, shape: Shape, *, capacity: int = 64, hidden: int = 256) -> None:
         super().__init__()
         self.inputs, self.shape = inputs, tuple(shape)
-        side, kernel = _rkm_map(self.shape)
+        (whole, half, quarter, side), kernel = _rkm_sides(self.shape)
         c = capacity
+        # What a halving cut off comes back as padding; a convolution of stride 1 cuts nothing off.
+        odd = (quarter % 2 if kernel[1] == 2 else 0, half % 2, whole % 2)
         self.net = nn.Sequential(
             nn.Linear(inputs, hidden),
             nn.LeakyReLU(0.2),
             nn.Linear(hidden, 4 * c * side**2),
             nn.LeakyReLU(0.2),
             nn.Unflatten(1, (4 * c, side, side)),
-            nn.ConvTranspose2d(4 * c, 2 * c, *kernel),
+            nn.ConvTranspose2d(4 * c, 2 * c, *kernel, odd[0]),
             nn.LeakyReLU(0.2),
-            nn.ConvTranspose2d(2 * c, c, 4, 2, 1),
+            nn.ConvTranspose2d(2 * c, c, 4, 2, 1, odd[1]),
             nn.LeakyReLU(0.2),
-            nn.ConvTranspose2d(c, self.shape[0], 4, 2, 1),
+            nn.ConvTranspose2d(c, self.shape[0], 4, 2, 1, odd[2]),
         )
 
     def forward(self, z: Tensor) -> Tensor:
@@ -272,10 +274,12 @@ def _pyramid(shape: tuple[int, ...], channels: Sequence[int]) -> tuple[int, list
     return side, widths
 
 
-def _rkm_map(shape: tuple[int, ...]) -> tuple[int, tuple[int, int, int]]:
-    """Side of the smallest map, and kernel, stride and padding of the convolution that makes it."""
+def _rkm_sides(shape: tuple[int, ...]) -> tuple[tuple[int, int, int, int], tuple[int, int, int]]:
+    """Sides of an image and of its three maps, and kernel, stride and padding of the third convolution."""
     side = shape[1] if len(shape) == 3 and shape[1] == shape[2] and shape[0] >= 1 else 0
-    if side < 16 or side % (4 if side <= 28 else 8):
-        expected = "(channels, side, side) with 16, 20, 24, 28, or a multiple of 8 beyond"
-        raise ArgumentError("shape", got=shape, expected=expected)
-    return (side // 4 - 2, (3, 1, 0)) if side <= 28 else (side // 8, (4, 2, 1))
+    if side < 4:
+        raise ArgumentError("shape", got=shape, expected="(channels, side, side), a side of at least 4")
+    quarter, kernel = side // 4, min(3, side // 4)
+    if side > 28:
+        return (side, side // 2, quarter, quarter // 2), (4, 2, 1)
+    return (side, side // 2, quarter, quarter - kernel + 1), (kernel, 1, 0)

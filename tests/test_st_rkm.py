@@ -259,7 +259,7 @@ def test_networks_have_the_official_sizes(shape, encoder, decoder):
     assert made.guide.span.U.shape == (50, 10)
 
 
-@pytest.mark.parametrize("side", [16, 20, 28, 32, 40, 64])
+@pytest.mark.parametrize("side", [4, 5, 8, 11, 13, 16, 18, 27, 28, 29, 30, 32, 35, 64, 65, 66, 67])
 def test_images_of_other_sizes_go_through(side):
     encoder, decoder = (
         pd.RKMEncoder((3, side, side), 7, capacity=2, hidden=4),
@@ -282,8 +282,8 @@ def test_images_of_other_sizes_go_through(side):
         ((D,), {"network": "conv"}, "network: got 'conv'"),
         ((D,), {"manifold_optim": "sgd"}, "name: got 'sgd'"),
         ((D,), {"manifold_lr": -1.0}, "lr: got -1.0"),
-        ((1, 30, 30), {"network": "rkm"}, r"shape: got \(1, 30, 30\)"),
-        ((1, 36, 36), {"network": "rkm"}, r"shape: got \(1, 36, 36\)"),
+        ((1, 3, 3), {"network": "rkm"}, r"shape: got \(1, 3, 3\)"),
+        ((6,), {"network": "rkm"}, r"shape: got \(6,\)"),
         ((1, 28, 32), {"network": "rkm"}, r"shape: got \(1, 28, 32\)"),
     ],
 )

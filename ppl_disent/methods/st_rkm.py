@@ -201,7 +201,7 @@ def st_rkm(
         rotation: Of the final directions: ``"in_span"``, those within the span of U; ``"official"``, as the authors'
             code, those of most variance in all of feature space, which the decoder may not have seen.
         network: ``"rkm"``, that of the authors' code; ``"mlp"``; ``"auto"``, rkm for square images of at least 16
-            pixels that it can halve, else mlp.
+            pixels, else mlp.
         capacity: Channels of the first convolution.
         hidden: Width of the first linear layer beside the convolutions.
         lr: Learning rate of Adam, for the networks.
@@ -243,7 +243,7 @@ def _networks(
 ) -> tuple[nn.Module, nn.Module]:
     if network == "auto":
         side = shape[1] if len(shape) == 3 and shape[1] == shape[2] else 0
-        network = "rkm" if side >= 16 and side % (4 if side <= 28 else 8) == 0 else "mlp"
+        network = "rkm" if side >= 16 else "mlp"
     if network == "rkm":
         sizes = {"capacity": capacity, "hidden": hidden}
         return RKMEncoder(shape, features, **sizes), nn.Sequential(RKMDecoder(features, shape, **sizes), nn.Sigmoid())
