@@ -7,7 +7,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyro
 import torch
@@ -21,6 +21,9 @@ from torch import Tensor, nn
 from ppl_disent.errors import ArgumentError, SiteError
 from ppl_disent.sites import latents
 from ppl_disent.svi import check_programs
+
+if TYPE_CHECKING:
+    from ppl_disent.evidence import Evidence
 
 Shapes = Sequence[tuple[tuple[int, ...], torch.dtype]]
 
@@ -199,6 +202,26 @@ class Posterior:
                 raise ArgumentError("donor", got=f"{len(given)} data", expected=f"{len(own)}, as in batch, or one")
             sites[site] = given.expand_as(own)
             return self._decode(self.model, batch, sites)
+
+    def log_evidence(self, *batch: Tensor, particles: int = 1000, rows: int = 10_000) -> Evidence:
+        """log p(x) of each datum, given y where the model takes it, by importance sampling from the guide.
+
+        Args:
+            *batch: The fields that the guide takes, n data.
+            particles: Draws for each datum.
+            rows: Data times particles at a time, which bounds the memory.
+
+        Raises:
+            SiteError: For a latent without a density for each datum: a point mass, or one that all data share.
+            ArgumentError: For a number below 1.
+
+        References:
+            Importance Weighted Autoencoders (Burda et al., 2016), https://arxiv.org/abs/1509.00519
+        """
+        from ppl_disent.evidence import log_evidence
+
+        with self._quiet():
+            return log_evidence(self.model, self.guide, self._on_device(batch), particles, rows)
 
     @contextmanager
     def _quiet(self) -> Iterator[None]:

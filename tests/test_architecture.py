@@ -27,6 +27,7 @@ LEVELS = {
     "ppl_disent.control": 3,
     "ppl_disent.svi": 3,
     "ppl_disent.history": 4,
+    "ppl_disent.evidence": 3,
     "ppl_disent.posterior": 4,
     "ppl_disent.transfer": 5,
     "ppl_disent.run": 5,
