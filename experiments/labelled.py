@@ -41,7 +41,8 @@ def figures(fitted: Run, train: Dataset, test: Dataset, path: Path) -> dict[str,
     codes = encode(fitted, test, progress=False)
     assert test.labels is not None
     noise = torch.randn(codes.mean["z"].shape, generator=torch.Generator().manual_seed(0))
-    leak = latent_leakage(codes.mean["z"] + codes.stddev["z"] * noise, test.labels[codes.index].cpu())
+    z, labels = codes.mean["z"] + codes.stddev["z"] * noise, test.labels[codes.index].cpu()
+    leak = latent_leakage(z, labels, label_names=test.label_names)
     index = codes.index[:TESTED]
     x, y = (field.cpu() for field in test.batch(index))
     editor = Editor(q, train)
