@@ -6,7 +6,6 @@ import importlib
 from typing import TYPE_CHECKING
 
 from ppl_disent.adversary import Adversary as Adversary
-from ppl_disent.adversary import check_isolation as check_isolation
 from ppl_disent.control import PI as PI
 from ppl_disent.control import CyclicalAnnealing as CyclicalAnnealing
 from ppl_disent.control import IncrementalPI as IncrementalPI
@@ -32,6 +31,7 @@ from ppl_disent.methods import csvae as csvae
 from ppl_disent.methods import cvae as cvae
 from ppl_disent.methods import cvae_if as cvae_if
 from ppl_disent.methods import dynamic_vae as dynamic_vae
+from ppl_disent.methods import factor_vae as factor_vae
 from ppl_disent.methods import st_rkm as st_rkm
 from ppl_disent.methods import vae as vae
 from ppl_disent.metrics import attribute_classifier as attribute_classifier
@@ -60,12 +60,15 @@ from ppl_disent.nn import ConvDecoder as ConvDecoder
 from ppl_disent.nn import ConvEncoder as ConvEncoder
 from ppl_disent.nn import RKMDecoder as RKMDecoder
 from ppl_disent.nn import RKMEncoder as RKMEncoder
+from ppl_disent.opponent import Opponent as Opponent
+from ppl_disent.opponent import check_isolation as check_isolation
 from ppl_disent.optim import JointOptim as JointOptim
 from ppl_disent.optim import adam as adam
 from ppl_disent.posterior import Posterior as Posterior
 from ppl_disent.run import Run as Run
 from ppl_disent.svi import SVI as SVI
 from ppl_disent.svi import pyro_pair as pyro_pair
+from ppl_disent.total_correlation import TotalCorrelation as TotalCorrelation
 
 if TYPE_CHECKING:
     from ppl_disent import manifold as manifold

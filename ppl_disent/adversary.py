@@ -4,22 +4,20 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from pyro import poutine
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn.functional import logsigmoid
 
 from ppl_disent.elbo import Step
 from ppl_disent.errors import ArgumentError, DataError, SiteError
+from ppl_disent.opponent import Opponent
 
 if TYPE_CHECKING:
     from ppl_disent.svi import SVI
@@ -27,7 +25,7 @@ if TYPE_CHECKING:
 KINDS = ("entropy", "cross_entropy", "reversal")
 
 
-class Adversary(nn.Module):
+class Adversary(Opponent):
     """A network q(y | z) that guesses labels, and what it makes of latent values as a term of the generator.
 
     As a term, ``TermELBO(terms={"adversary": (weight, adversary)})``, it is ``fool(step)``, in nats per datum:
@@ -88,7 +86,6 @@ class Adversary(nn.Module):
         warmup: int = 0,
         weight: float = 1.0,
     ) -> None:
-        super().__init__()
         for name, got, fits, expected in (
             ("labels", labels, labels >= 1 + exclusive, f"at least {1 + exclusive}"),
             ("sites", sites, bool(sites) and not isinstance(sites, str), "a tuple of site names"),
@@ -102,12 +99,12 @@ class Adversary(nn.Module):
         ):
             if not fits:
                 raise ArgumentError(name, got=got, expected=expected)
-        self.network, self.labels, self.sites, self.field = network, labels, tuple(sites), field
+        super().__init__(network, torch.optim.Adam(network.parameters(), lr=lr, fused=True))
+        self.labels, self.sites, self.field = labels, tuple(sites), field
         self.kind, self.target, self.exclusive = kind, target, exclusive
         self.steps, self.warmup, self.weight = steps, warmup, weight
         own = ("labels", "sites", "field", "kind", "target", "exclusive", "steps", "warmup", "weight")
         self.settings = {name: getattr(self, name) for name in own} | {"lr": lr}
-        self.optimizer = torch.optim.Adam(network.parameters(), lr=lr, fused=True)
         self.register_buffer("count", torch.zeros((), dtype=torch.float64))
         self.register_buffer("loss", torch.zeros((), dtype=torch.float64))
         # How often each outcome of each variable was seen: 2 of each attribute, or all classes of one.
@@ -118,11 +115,7 @@ class Adversary(nn.Module):
 
     def fool(self, step: Step) -> Tensor:
         """Its term in the generator's objective: nats per datum, with gradients for the latent values alone."""
-        z = self._values(step)
-        # Parameters without a graph and buffers of its own: nothing that the generator does reaches the adversary.
-        frozen = {name: p.detach() for name, p in self.network.named_parameters()}
-        frozen |= {name: b.clone() for name, b in self.network.named_buffers()}
-        log_q = self._log_q(functional_call(self.network, frozen, tuple(z)))
+        log_q = self._log_q(self.frozen(*self._values(step)))
         y = self._outcomes(step, log_q)
         if self.kind != "entropy":
             term = (y * log_q).sum((-2, -1)).mean()
@@ -143,17 +136,13 @@ class Adversary(nn.Module):
 
     def after_step(self, svi: SVI, step: Step) -> None:
         """Trains it, by ``steps`` steps of its own optimizer."""
-        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         at = step
         for _ in range(self.steps):
             if self.kind != "reversal":
                 with torch.no_grad():
                     at = replace(step, guide_trace=poutine.trace(svi.guide).get_trace(*step.batch))
             loss = self.learn(at)
-            self.optimizer.zero_grad()
-            (self.weight * loss).backward(inputs=parameters)
-            self.optimizer.step()
-        self.optimizer.zero_grad()
+            self.descend(self.weight * loss)
         self.count += 1
         self.loss.copy_(loss.detach())
         self.seen += self._split(step.batch[self.field]).sum(0)
@@ -165,9 +154,7 @@ class Adversary(nn.Module):
             ArgumentError: If the generator has a parameter of the adversary's.
             DataError: For labels that cannot be used.
         """
-        if common := sorted(_shared(self, svi)):
-            hint = "Give it a network of its own, which neither program holds."
-            raise ArgumentError("network", got=common, expected="no parameter that the generator trains", hint=hint)
+        super().before_fit(svi, data)
         labels = all_labels(data, self.field)
         if labels is None:
             return
@@ -189,14 +176,6 @@ class Adversary(nn.Module):
         """``adversary.<sites>``, its last loss, and ``label_entropy.<sites>``, H(Y) of the labels seen: nats."""
         p, site = self.seen / self.seen.sum(-1, keepdim=True), "_".join(self.sites)
         return {f"adversary.{site}": self.loss, f"label_entropy.{site}": -torch.special.xlogy(p, p).sum()}
-
-    def get_extra_state(self) -> dict[str, Any]:
-        """Its optimizer's state, which ``state_dict`` holds beside the network's."""
-        return self.optimizer.state_dict()
-
-    def set_extra_state(self, state: dict[str, Any]) -> None:
-        """Restores ``get_extra_state()``; a copy, since torch's optimizer would keep the very tensors."""
-        self.optimizer.load_state_dict(copy.deepcopy(state))
 
     def _values(self, step: Step) -> list[Tensor]:
         """The sites' values, in the network's dtype."""
@@ -243,58 +222,3 @@ def check_labels(y: Tensor, labels: int, *, exclusive: bool = False) -> None:
         raise DataError(f"labels: got values from {low:.4g} to {high:.4g}, expected only 0 and 1. Try (y > 0).float().")
     if exclusive and not (y.sum(1) == 1).all():
         raise DataError("labels: got rows without a class, or with several, expected one 1 a row (exclusive=True).")
-
-
-def check_isolation(svi: SVI, *batch: Tensor) -> None:
-    """Steps a copy of generator and adversaries, each alone, and raises if one changes the other.
-
-    For networks, terms and guides of your own: a generator that trains its adversary makes it blind, and the term
-    then looks perfect. Nothing of ``svi``, nor the random state, is changed.
-
-    Args:
-        svi: With an :class:`Adversary` among the terms of its objective, for instance
-            ``SVI(method.model, method.guide, method.optim, method.elbo)``.
-        *batch: A batch.
-
-    Raises:
-        ArgumentError: If there is no adversary, or naming the parameters and buffers that the wrong step changes or
-            gives gradients to.
-    """
-    devices = {t.device for t in batch if t.device.type == "cuda"}
-    with torch.random.fork_rng(list(devices)):
-        # Without the other callbacks, which may hold anything, and which are not what is asked about.
-        twin: Any = copy.deepcopy(svi, {id(svi.callbacks): []})
-        adversaries = {name: t for name, (_, t) in twin.elbo.terms.items() if isinstance(t, Adversary)}
-        if not adversaries:
-            raise ArgumentError("svi", got=list(twin.elbo.terms), expected="an Adversary among the objective's terms")
-        programs = {"model": twin.model, "guide": twin.guide}
-        leaks = [f"{n} (held by both)" for a in adversaries.values() for n in sorted(_shared(a, twin))]
-        twin.call_hooks = lambda *_: None  # the generator alone
-        with _watched("the generator's step", adversaries, leaks):
-            twin.step(*batch)
-        step = twin.elbo.measure(twin.model, twin.guide, *batch)
-        for name, adversary in adversaries.items():
-            others = {n: a for n, a in adversaries.items() if n != name}
-            with _watched(f"the step of {name!r}", programs | others, leaks):
-                adversary.after_step(twin, step)
-                adversary.learn(twin.elbo.measure(twin.model, twin.guide, *batch)).backward()
-    if leaks:
-        raise ArgumentError("isolation", got=leaks, expected="no change or gradient but in one's own step")
-
-
-def _shared(adversary: Adversary, svi: SVI) -> set[str]:
-    """Names of the parameters that the adversary and the generator have in common."""
-    theirs = {id(p) for program in (svi.model, svi.guide) for p in program.parameters()}
-    return {name for name, p in adversary.named_parameters() if id(p) in theirs}
-
-
-@contextmanager
-def _watched(what: str, modules: dict[str, Any], leaks: list[str]) -> Iterator[None]:
-    """Adds to ``leaks`` what of some modules has changed, or has got a gradient, when the block is left."""
-    named = {f"{k}.{n}": t for k, m in modules.items() for n, t in (*m.named_parameters(), *m.named_buffers())}
-    before = {name: tensor.detach().clone() for name, tensor in named.items()}
-    for tensor in named.values():
-        tensor.grad = None
-    yield
-    leaks += [f"{name} (gradient from {what})" for name, tensor in named.items() if tensor.grad is not None]
-    leaks += [f"{name} (changed by {what})" for name, tensor in named.items() if not torch.equal(tensor, before[name])]
