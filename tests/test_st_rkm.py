@@ -13,7 +13,7 @@ from torch.distributions import MultivariateNormal, kl_divergence
 
 import ppl_disent as pd
 from guides import Span, Stiefel
-from ppl_disent import manifold
+from ppl_disent import manifold, plots
 from ppl_disent.methods.principal import principal
 from ppl_disent.methods.st_rkm import StRKM, Subspace, pca_residual
 
@@ -386,3 +386,11 @@ def test_orthogonality_refuses():
         pd.decoder_orthogonality(lambda h: h, torch.ones(3))
     with pytest.raises(pd.ArgumentError, match="rotations: got -1"):
         pd.decoder_orthogonality(lambda h: h, torch.ones(3, 2), rotations=-1)
+
+
+def test_curves_show_the_terms_and_no_kl(fitted):
+    """The objective has no KL; PCA's loss and the travel of U have panels of their own."""
+    figure = plots.curves(fitted[1].history)
+    labels = [panel.get_ylabel() for panel in figure.axes]
+    assert labels == ["nats per datum", "terms, unweighted", "travel of U"]
+    assert figure.axes[1].lines[0].get_ydata().tolist() == fitted[1].history["extra.pca"].tolist()

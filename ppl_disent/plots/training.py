@@ -25,8 +25,9 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 def curves(history: pd.DataFrame) -> Figure:
     """What happened while a pair was trained, in panels over the same steps.
 
-    Loss and reconstruction; the KL divergence of each site with its set point; beta; and a controller's stability
-    margin where it is known. Loss and beta have a logarithmic axis if they are positive and span more than a decade.
+    Loss and reconstruction; the KL divergence of each site with its set point, and beta; a controller's stability
+    margin where it is known; further terms of the objective; the travel of a subspace. Sites whose KL weighs nothing
+    are left out. Loss and beta have a logarithmic axis if they are positive and span more than a decade.
 
     Args:
         history: ``Run.history``.
@@ -36,30 +37,43 @@ def curves(history: pd.DataFrame) -> Figure:
     """
     if "loss" not in history or history.empty:
         raise ArgumentError("history", got=list(history), expected="Run.history, with a loss and at least one row")
-    observed, sites = ([k.removeprefix(kind) for k in history if k.startswith(kind)] for kind in ("log_lik.", "kl."))
+    observed, terms = ([k.removeprefix(kind) for k in history if k.startswith(kind)] for kind in ("log_lik.", "extra."))
+    # What weighs nothing is not looked at: St-RKM's objective has no KL.
+    sites = [
+        k[3:] for k in history if k.startswith("kl.") and (history.get(f"kl_scale.{k[3:]}", history["loss"]) != 0).any()
+    ]
     margins = [site for site in sites if history.get(f"margin.{site}", history["loss"] * torch.nan).notna().any()]
+    rows = ["loss", *(["kl", "beta"] if sites else []), *(["margin"] if margins else []), *(["terms"] if terms else [])]
+    rows += ["travel"] if "travel.U" in history else []
 
-    figure = Figure(figsize=(7.5, 0.5 + 2.0 * (3 + bool(margins))), dpi=150, layout="constrained")
-    panels = figure.subplots(3 + bool(margins), sharex=True)
-    panels[0].set_ylabel("nats per datum")
+    figure = Figure(figsize=(7.5, 0.5 + 2.0 * len(rows)), dpi=150, layout="constrained")
+    panels = dict(zip(rows, figure.subplots(len(rows), sharex=True, squeeze=False)[:, 0]))
+    panels["loss"].set_ylabel("nats per datum")
     lines = {"loss": history["loss"]}
     lines |= {f"reconstruction, -log p({x} | latents)": -history[f"log_lik.{x}"] for x in observed}
-    _draw(panels[0], lines)
-    panels[1].set_ylabel("KL, nats per datum")
-    _draw(panels[1], {f"KL of {z}": history[f"kl.{z}"] for z in sites}, log=False)
-    aims = {z: history[k] for z in sites for k in (f"set_point.{z}", f"capacity.{z}") if k in history}
-    for z, line in aims.items():
-        panels[1].plot(line, color="black", ls="--", lw=1, label=f"set point of {z}")
-    panels[2].set_ylabel("beta, weight of KL")
-    _draw(panels[2], {f"beta of {z}": history[f"kl_scale.{z}"] for z in sites})
+    _draw(panels["loss"], lines)
+    if sites:
+        panels["kl"].set_ylabel("KL, nats per datum")
+        _draw(panels["kl"], {f"KL of {z}": history[f"kl.{z}"] for z in sites}, log=False)
+        aims = {z: history[k] for z in sites for k in (f"set_point.{z}", f"capacity.{z}") if k in history}
+        for z, line in aims.items():
+            panels["kl"].plot(line, color="black", ls="--", lw=1, label=f"set point of {z}")
+        panels["beta"].set_ylabel("beta, weight of KL")
+        _draw(panels["beta"], {f"beta of {z}": history[f"kl_scale.{z}"] for z in sites})
     if margins:
-        panels[3].set_ylabel("stability margin")
-        _draw(panels[3], {f"loop of {z}": history[f"margin.{z}"] for z in margins})
-        panels[3].axhline(1, color="black", ls="--", lw=1, label="unstable from here")
-    for panel in panels:
+        panels["margin"].set_ylabel("stability margin")
+        _draw(panels["margin"], {f"loop of {z}": history[f"margin.{z}"] for z in margins})
+        panels["margin"].axhline(1, color="black", ls="--", lw=1, label="unstable from here")
+    if terms:
+        panels["terms"].set_ylabel("terms, unweighted")
+        _draw(panels["terms"], {name: history[f"extra.{name}"] for name in terms})
+    if "travel" in panels:
+        panels["travel"].set_ylabel("travel of U")
+        _draw(panels["travel"], {"from where it began": history["travel.U"]}, log=False)
+    for panel in panels.values():
         panel.legend(frameon=False)
     figure.align_ylabels()
-    panels[-1].set_xlabel("optimisation steps")
+    panels[rows[-1]].set_xlabel("optimisation steps")
     return figure
 
 
