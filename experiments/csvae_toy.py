@@ -20,7 +20,7 @@ import tyro
 from numpy.typing import NDArray
 
 from experiments.outcome import write
-from experiments.study import Config, refusing, study, summary, trained
+from experiments.study import Config, complete, refusing, study, summary, trained
 from ppl_disent import csvae, latent_leakage, plots
 from ppl_disent.data import Dataset, Subset, load
 from ppl_disent.run import Run
@@ -104,7 +104,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def config(name: str, seed: int, steps: int, *, data: Mapping[str, Any], method: Mapping[str, Any]) -> Config:
     """A run of :func:`run`."""
-    arguments = {"seed": seed, "steps": steps, "data": dict(data), "method": dict(method)}
+    whole = complete("csvae", {"likelihood": "gaussian"} | dict(method))
+    arguments = {"seed": seed, "steps": steps, "data": dict(data), "method": whole}
     return Config(TASK, name, arguments, steps)
 
 
@@ -121,7 +122,7 @@ def run(folder: Path, *, seed: int, steps: int, data: Mapping[str, Any], method:
     train, test = points(2 * seed, **data), points(2 * seed + 1, n=TESTED, **data)
     assert train.labels is not None
     torch.manual_seed(seed)
-    made = csvae(train.shape, labels=train.labels.shape[1], likelihood="gaussian", **method)
+    made = csvae(train.shape, labels=train.labels.shape[1], **method)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Adversary: unbalanced labels")  # what that does is a question of the study
         options = {"batch_size": 256, "seed": seed, "log_every": 500, "device": "cpu"}

@@ -19,7 +19,7 @@ import tyro
 
 from experiments.generation import FIGURES, figures
 from experiments.outcome import encode, write
-from experiments.study import Config, refusing, study, summary, trained
+from experiments.study import Config, complete, refusing, study, summary, trained
 from experiments.tables import intervals
 from experiments.train import data_options
 from ppl_disent import plots
@@ -139,7 +139,7 @@ def plan(options: Options) -> list[Config]:
                 "builder": builder,
                 "seed": seed,
                 "data": data,
-                "method": method,
+                "method": complete(builder, method),
                 "steps": options.steps,
                 "batch_size": options.batch_size,
                 "inception": None if options.inception is None else str(options.inception),

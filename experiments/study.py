@@ -21,6 +21,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from inspect import Parameter, signature
 from pathlib import Path
 from typing import IO, Any
 
@@ -30,7 +31,7 @@ from tqdm.auto import tqdm
 from ppl_disent.data import Dataset
 from ppl_disent.errors import ArgumentError, DataError
 from ppl_disent.method import Method
-from ppl_disent.run import Run
+from ppl_disent.run import BUILDERS, Run
 
 _POLL = 0.2
 
@@ -128,6 +129,12 @@ class Progress:
     def at(self, step: int) -> None:
         """Likewise, for a loop of one's own."""
         self._file.write_text(str(step))
+
+
+def complete(builder: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """A builder's arguments with its defaults: what determines a run, also when a default has changed since."""
+    known = {name: p.default for name, p in signature(BUILDERS[builder]).parameters.items()}
+    return {name: value for name, value in known.items() if value is not Parameter.empty} | dict(given)
 
 
 def trained(method: Method, data: Dataset, folder: Path, *, steps: int, **options: Any) -> Run:

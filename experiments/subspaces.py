@@ -20,7 +20,7 @@ from experiments import judge
 from experiments.editing import Editor, exclusive
 from experiments.labelled import FIGURES, figures
 from experiments.outcome import encode, write
-from experiments.study import Config, refusing, study, summary, trained
+from experiments.study import Config, complete, refusing, study, summary, trained
 from experiments.tables import intervals
 from experiments.train import data_options
 from ppl_disent import plots
@@ -28,6 +28,7 @@ from ppl_disent.data import Dataset, load
 from ppl_disent.errors import ArgumentError
 from ppl_disent.run import BUILDERS, Run
 
+TASK = "experiments.subspaces:run"
 MODELS = ("vae", "cvae", "cvae_if", "csvae")
 # Data that are made to be tested on, and those to be trained on; those from files have a published split.
 PARTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
@@ -122,10 +123,11 @@ def plan(options: Options) -> tuple[Config, list[Config]]:
         "judge": of_judge.key,
         "steps": options.steps,
         "batch_size": options.batch_size,
-        "method": {"latent_dim": options.latent_dim, "network": options.network, "lr": options.lr},
     }
+    method = {"latent_dim": options.latent_dim, "network": options.network, "lr": options.lr}
+    methods = {model: complete(model, WEIGHTS.get(model, {}) | method) for model in options.models}
     configs = [
-        Config("experiments.subspaces:run", model, {"model": model, "seed": seed, **common}, options.steps)
+        Config(TASK, model, {"model": model, "seed": seed, "method": methods[model], **common}, options.steps)
         for seed in range(options.seeds)
         for model in options.models
     ]
@@ -171,13 +173,15 @@ def run(
     """
     train, test = parts(**data)
     assert train.labels is not None
-    own: dict[str, Any] = {} if model == "vae" else {"labels": train.labels.shape[1]}
+    own: dict[str, Any] = {"likelihood": train.likelihood}
+    if model != "vae":
+        own["labels"] = train.labels.shape[1]
     if model in ("cvae_if", "csvae") and exclusive(train):
         own["exclusive"] = True
     torch.manual_seed(seed)
     if train.likelihood == "gaussian":
         own["sigma"] = SIGMA
-    made = BUILDERS[model](train.shape, likelihood=train.likelihood, **own, **WEIGHTS.get(model, {}), **method)
+    made = BUILDERS[model](train.shape, **(dict(method) | own))
     fitted = trained(made, train, folder, steps=steps, batch_size=batch_size, seed=seed, log_every=250)
     return {"figures": figures(fitted, train, test, folder.parent / judge / "judge.pt")}
 

@@ -16,7 +16,7 @@ import ppl_disent as pd
 from experiments import adversaries, csvae_toy, st_rkm, subspaces
 from experiments.editing import Editor
 from experiments.generation import FIGURES
-from experiments.study import Config, study
+from experiments.study import Config, complete, study
 from experiments.tables import intervals
 
 
@@ -50,7 +50,7 @@ def test_bad_input(tmp_path):
 
 DRIVER = """
 import sys
-from experiments.study import Config, study
+from experiments.study import Config, complete, study
 configs = [Config("tests.tasks:slow", "s", {"x": x, "seconds": 4.0 if x < 2 else 0.0}, 1) for x in range(3)]
 print(study(configs, sys.argv[1], workers=2, progress=False))
 """
@@ -85,11 +85,11 @@ def test_intervals_are_students():
 
 def test_the_toys_figures(tmp_path):
     torch.set_default_dtype(torch.float32)
-    result = csvae_toy.run(tmp_path, seed=0, steps=20, data={}, method={"latent_dim": 2})
-    assert set(result["figures"]) == set(csvae_toy.FIGURES)
-    again = csvae_toy.run(tmp_path, seed=0, steps=20, data={}, method={"latent_dim": 2})
-    assert again == result, "it resumes, and scores the same"
     config = csvae_toy.config("CSVAE", 0, 20, data={}, method={"latent_dim": 2})
+    result = csvae_toy.run(tmp_path, **config.arguments)
+    assert set(result["figures"]) == set(csvae_toy.FIGURES)
+    again = csvae_toy.run(tmp_path, **config.arguments)
+    assert again == result, "it resumes, and scores the same"
     assert set(csvae_toy.pictures(tmp_path, config)) == {"csvae_codes.png", "csvae_curves.png"}
 
 
@@ -106,7 +106,14 @@ def test_every_cell_of_the_ablation_is_a_run_of_its_own():
     cells = adversaries.configs(adversaries.Options(seeds=2))
     assert len({config.key for config in cells.values()}) == len(cells) == 2 * (6 * 7 + 2)
     for config in cells.values():
-        pd.csvae((3,), labels=1, likelihood="gaussian", **config.arguments["method"])
+        pd.csvae((3,), labels=1, **config.arguments["method"])
+
+
+def test_what_determines_a_run_has_the_builders_defaults():
+    method = complete("csvae", {"b4": 7.0})
+    assert (method["b4"], method["b1"], method["adversary"]) == (7.0, 20.0, "cross_entropy")
+    assert "shape" not in method
+    assert "labels" not in method
 
 
 @pytest.fixture(scope="module")
