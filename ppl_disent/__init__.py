@@ -24,6 +24,7 @@ from ppl_disent.likelihood import Bernoulli as Bernoulli
 from ppl_disent.likelihood import Gaussian as Gaussian
 from ppl_disent.method import Method as Method
 from ppl_disent.method import builder as builder
+from ppl_disent.methods import beta_tcvae as beta_tcvae
 from ppl_disent.methods import beta_vae as beta_vae
 from ppl_disent.methods import capacity_vae as capacity_vae
 from ppl_disent.methods import control_vae as control_vae

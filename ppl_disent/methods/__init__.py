@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The published methods, one file each: a program, what is special to it, and a builder."""
 
+from ppl_disent.methods.beta_tcvae import beta_tcvae as beta_tcvae
 from ppl_disent.methods.beta_vae import beta_vae as beta_vae
 from ppl_disent.methods.capacity_vae import Capacity as Capacity
 from ppl_disent.methods.capacity_vae import capacity_vae as capacity_vae
