@@ -31,6 +31,7 @@ from ppl_disent.methods import control_vae as control_vae
 from ppl_disent.methods import csvae as csvae
 from ppl_disent.methods import cvae as cvae
 from ppl_disent.methods import cvae_if as cvae_if
+from ppl_disent.methods import dip_vae as dip_vae
 from ppl_disent.methods import dynamic_vae as dynamic_vae
 from ppl_disent.methods import factor_vae as factor_vae
 from ppl_disent.methods import st_rkm as st_rkm

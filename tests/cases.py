@@ -69,6 +69,8 @@ CASES = [
     ),
     Case("csvae", (1, 4, 4), SMALL | {"labels": 2, "learn_prior": True, "z_sees_y": True} | ALONE, fields=((2,),)),
     Case("beta_tcvae", (1, 4, 4), SMALL | {"estimator": "mss", "data_size": 40}),
+    Case("dip_vae", (1, 4, 4), SMALL),
+    Case("dip_vae", (6,), SMALL | {"variant": "ii", "lambda_d": 3.0} | REAL),
     Case("factor_vae", (1, 4, 4), SMALL | {"discriminator_units": 8, "discriminator_layers": 2}, stock=False),
     Case("st_rkm", (1, 4, 4), SMALL | {"feature_dim": 5, "manifold_lr": 1e-2}),
     Case("st_rkm", (6,), SMALL | {"feature_dim": 3, "variant": "noisy", "manifold_optim": "cayley"}),

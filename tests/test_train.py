@@ -197,7 +197,7 @@ def test_every_option_of_every_builder_is_there():
             assert fields[option].type.__metadata__[0].help, f"{name} does not document {option}"
     assert set(train.METHODS) == {
         *("vae", "beta_vae", "capacity_vae", "control_vae", "dynamic_vae"),
-        *("cvae", "cvae_if", "csvae", "st_rkm", "factor_vae", "beta_tcvae"),
+        *("cvae", "cvae_if", "csvae", "st_rkm", "factor_vae", "beta_tcvae", "dip_vae"),
     }
 
 

@@ -12,6 +12,8 @@ from ppl_disent.methods.csvae import csvae as csvae
 from ppl_disent.methods.cvae import CVAE as CVAE
 from ppl_disent.methods.cvae import cvae as cvae
 from ppl_disent.methods.cvae_if import cvae_if as cvae_if
+from ppl_disent.methods.dip_vae import CovariancePenalty as CovariancePenalty
+from ppl_disent.methods.dip_vae import dip_vae as dip_vae
 from ppl_disent.methods.dynamic_vae import dynamic_vae as dynamic_vae
 from ppl_disent.methods.factor_vae import factor_vae as factor_vae
 from ppl_disent.methods.st_rkm import StRKM as StRKM

@@ -55,17 +55,8 @@ class Decomposition:
         return self._parts
 
     def _estimate(self, step: Step) -> dict[str, Tensor]:
-        assert step.guide_trace is not None
         assert step.model_trace is not None
-        if self.site not in step.guide_trace.nodes:
-            raise SiteError(f"Decomposition: no site {self.site!r} in the guide.")
-        z, q = step[self.site], step.guide_trace.nodes[self.site]["fn"]
-        while hasattr(q, "base_dist"):
-            q = q.base_dist
-        if not isinstance(q, Normal) or z.dim() != 2:
-            raise SiteError(
-                f"Decomposition: {self.site!r} is {type(q).__name__}, expected a normal (batch, latent) site."
-            )
+        q, z = coordinates(step, self.site), step[self.site]
         n, size = len(z), self.size or len(z)
         # (i, j, d): log q(z_i[d] | x_j).
         each = Normal(q.loc[None], q.scale[None]).log_prob(z[:, None])
@@ -107,6 +98,20 @@ class Part:
             hint = "Pass data_size=."
             raise ArgumentError("data", got=type(data).__name__, expected="data that tell their number", hint=hint)
         self.whole.size = len(rows)
+
+
+def coordinates(step: Step, site: str) -> Normal:
+    """q of one site, ``(batch, latent)`` independent normals; raises :class:`SiteError` if it is anything else."""
+    assert step.guide_trace is not None
+    node = step.guide_trace.nodes.get(site)
+    if node is None or node["type"] != "sample":
+        raise SiteError(f"no latent site {site!r} in the guide.")
+    q = node["fn"]
+    while hasattr(q, "base_dist"):
+        q = q.base_dist
+    if not isinstance(q, Normal) or q.loc.dim() != 2:
+        raise SiteError(f"site {site!r}: its guide is {node['fn']}, expected independent coordinates, such as Normal.")
+    return q
 
 
 def _stratified(n: int, size: int) -> Tensor:
