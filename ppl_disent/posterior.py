@@ -19,7 +19,7 @@ from pyro.poutine.util import site_is_subsample
 from torch import Tensor, nn
 
 from ppl_disent.errors import ArgumentError, SiteError
-from ppl_disent.sites import latents
+from ppl_disent.sites import latents, takes_conditions
 from ppl_disent.svi import check_programs
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class Posterior:
             model: Any = self.model
             fields = 1 if self._shapes is None else len(self._shapes)
             if len(batch) < fields:
-                if not batch and fields > 1:
+                if not batch and fields > 1 and takes_conditions(self.model):
                     raise ArgumentError("batch", got="nothing", expected="the conditions of the model, beside x")
                 # In this order: a condition inside of `uncondition` would be forgotten.
                 blank, model = self._blank(lengths.pop()), poutine.uncondition(self.model)
@@ -114,7 +114,8 @@ class Posterior:
             raise ArgumentError("n", got=n, expected="an integer of at least 1")
         with self._quiet():
             blank = self._blank(n)
-            if len(conditions) != len(blank) - 1 or any(len(c) != n for c in conditions):
+            wanted = {len(blank) - 1} | ({0} if not takes_conditions(self.model) else set())
+            if len(conditions) not in wanted or any(len(c) != n for c in conditions):
                 got = [tuple(c.shape) for c in conditions]
                 expected = f"{len(blank) - 1} tensors of length {n}: what the model takes beside x"
                 raise ArgumentError("conditions", got=got, expected=expected)

@@ -4,13 +4,14 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from typing import Any
 
 import torch
 from pyro.poutine import Trace
 from pyro.poutine.util import site_is_subsample
-from torch import Tensor
+from torch import Tensor, nn
 
 from ppl_disent.errors import SiteError
 
@@ -22,6 +23,13 @@ def latents(trace: Trace) -> dict[str, Any]:
         for name, site in trace.nodes.items()
         if site["type"] == "sample" and not site["is_observed"] and not site_is_subsample(site)
     }
+
+
+def takes_conditions(model: nn.Module) -> bool:
+    """Whether a model may look at more than x: not if its forward names nothing else, as ``(x, *_)``."""
+    rest = inspect.Parameter.VAR_POSITIONAL
+    kinds = [p.kind for p in inspect.signature(model.forward).parameters.values()]
+    return kinds[:1] == [rest] or kinds[1:2] not in ([], [rest])
 
 
 def data_size(trace: Trace, batch: tuple[Tensor, ...]) -> int:

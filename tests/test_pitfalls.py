@@ -385,3 +385,11 @@ def test_counts_must_be_counts():
 
     with pytest.raises(pd.DataError, match=r"x: got values from -1 to 3, expected values in IntegerGreaterThan"):
         pd.fit(Model(), Guide(), pd.TermELBO(), (torch.tensor([-1.0, 3.0]),), steps=2, **QUIET)
+
+
+def test_labels_that_a_model_does_not_look_at_are_no_conditions():
+    method = vae()
+    q = method.fit((X, torch.ones(60, 2)), steps=2, **QUIET).posterior
+    assert q.sample(3).shape == (3, 1, 4, 4)
+    z = torch.randn(5, 2)
+    torch.testing.assert_close(q.decode(z=z).mean, q.decode(X[:5], torch.ones(5, 2), z=z).mean)
