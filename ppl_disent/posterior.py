@@ -87,8 +87,7 @@ class Posterior:
                 got = sorted(lengths) or "nothing"
                 raise ArgumentError("batch, sites", got=got, expected="a batch or latent values, of one length")
             model: Any = self.model
-            fields = 1 if self._shapes is None else len(self._shapes)
-            if len(batch) < fields:
+            if len(batch) < (fields := len(self._shapes or [None])):
                 if not batch and fields > 1 and takes_conditions(self.model):
                     raise ArgumentError("batch", got="nothing", expected="the conditions of the model, beside x")
                 # In this order: a condition inside of `uncondition` would be forgotten.
