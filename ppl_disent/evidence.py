@@ -15,9 +15,10 @@ import torch
 from pyro import poutine
 from pyro.distributions import Delta
 from pyro.poutine.util import site_is_subsample
-from torch import Tensor, nn
+from torch import Tensor
 
 from ppl_disent.errors import ArgumentError, SiteError
+from ppl_disent.pair import Pair
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,8 @@ class Evidence:
         )
 
 
-def log_evidence(model: nn.Module, guide: nn.Module, batch: tuple[Tensor, ...], particles: int, rows: int) -> Evidence:
-    """As :meth:`ppl_disent.Posterior.log_evidence`, for programs in evaluation mode."""
+def log_evidence(pair: Pair, batch: tuple[Tensor, ...], particles: int, rows: int) -> Evidence:
+    """As :meth:`ppl_disent.Posterior.log_evidence`, within ``pair.quiet()``."""
     for name, value in (("particles", particles), ("rows", rows)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ArgumentError(name, got=value, expected="an integer of at least 1")
@@ -59,7 +60,7 @@ def log_evidence(model: nn.Module, guide: nn.Module, batch: tuple[Tensor, ...], 
         own = tuple(field[some.to(field.device)] for field in batch)
         many = max(1, rows // len(some))
         counts = [min(many, particles - done) for done in range(0, particles, many)]
-        parts.append(torch.cat([_log_weights(model, guide, own, count) for count in counts]).cpu().double())
+        parts.append(torch.cat([_log_weights(pair, own, count) for count in counts]).cpu().double())
     log_w = torch.cat(parts, 1)
     mean: Tensor = log_w.logsumexp(0) - math.log(particles)
     relative = (log_w - mean).exp()
@@ -68,12 +69,12 @@ def log_evidence(model: nn.Module, guide: nn.Module, batch: tuple[Tensor, ...], 
     return Evidence(mean, error, torch.from_numpy(pareto_khat(log_w.T.numpy())), ess, log_w.mean(0))
 
 
-def _log_weights(model: nn.Module, guide: nn.Module, batch: tuple[Tensor, ...], particles: int) -> Tensor:
+def _log_weights(pair: Pair, batch: tuple[Tensor, ...], particles: int) -> Tensor:
     """log p(x, latents) - log q(latents) of ``particles`` draws for each datum, ``(particles, n)``."""
     n = len(batch[0])
     many = tuple(field.repeat(particles, *[1] * (field.dim() - 1)) for field in batch)
-    guide_trace = poutine.trace(guide).get_trace(*many)
-    model_trace = poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(*many)
+    guide_trace = poutine.trace(pair.guide).get_trace(*many)
+    model_trace = poutine.trace(poutine.replay(pair.model, trace=guide_trace)).get_trace(*many)
     total = torch.zeros(particles * n, dtype=torch.float64, device=batch[0].device)
     for sign, trace in ((1, model_trace), (-1, guide_trace)):
         for name, site in _sites(trace):
