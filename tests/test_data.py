@@ -449,7 +449,7 @@ def test_an_unknown_likelihood() -> None:
 def test_load_refuses_what_it_does_not_know(tmp_path: Path) -> None:
     with pytest.raises(ArgumentError, match=r"name: got 'dsprite', expected one of \[.*'dsprites'"):
         load("dsprite")
-    with pytest.raises(ArgumentError, match=r"options: got 'seed', .*\['root', 'every'\]"):
+    with pytest.raises(ArgumentError, match=r"options: got 'seed', .*\['root', 'every', 'size'\]"):
         load("dsprites", seed=0)
     with pytest.raises(ArgumentError, match=r"root: got .*not read from files"):
         load("digits", root=tmp_path)

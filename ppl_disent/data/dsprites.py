@@ -35,9 +35,7 @@ SIZES = (3, 6, 40, 32, 32)
 _REACH = 432
 
 
-def dsprites(
-    root: str | Path | None = None, *, every: Sequence[int] = (1, 1, 1, 1, 1), size: int = 64
-) -> Dataset:
+def dsprites(root: str | Path | None = None, *, every: Sequence[int] = (1, 1, 1, 1, 1), size: int = 64) -> Dataset:
     """The 737,280 images of dSprites: 64 x 64, binary, one for each combination of five factors.
 
     The factors are shape (square, ellipse, heart), scale (0.5 to 1), orientation (0 to 2 pi), pos_x and pos_y (0 to 1),
