@@ -19,7 +19,7 @@ import pandas as pd
 import torch
 import tyro
 
-from experiments.comparison import correlations, tradeoff, violins
+from experiments.comparison import correlations, heat, tradeoff, violins
 from experiments.generation import parts
 from experiments.outcome import write
 from experiments.scores import FIGURES, scores
@@ -235,8 +235,10 @@ def report(every: pd.DataFrame) -> tuple[str, dict[str, Any]]:
             differences(made, heads, models[0]),
         ]
     drawn = {c: FIGURES[c] for c in FIGURES if made[c].notna().any()}
-    ranks, heat = correlations(made, {c: f for c, f in drawn.items() if c != "seconds"})
-    files: dict[str, Any] = {"rank_correlations.csv": ranks, "rank_correlations.png": heat}
+    ranks = correlations(made, {c: f for c, f in drawn.items() if c != "seconds"})
+    files: dict[str, Any] = {"rank_correlations.csv": ranks}
+    if len(ranks) > 1:
+        files["rank_correlations.png"] = heat(ranks)
     if up := {c: drawn[c] for c in DRAWN if c in drawn}:
         files["tradeoff.png"] = tradeoff(made, {PRICE: FIGURES[PRICE]}, up)
     files["violins.png"] = violins(made, {c: drawn[c] for c in VIOLINS if c in drawn})
