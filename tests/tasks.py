@@ -29,7 +29,7 @@ def small(folder: Path, *, seed: int) -> dict[str, float]:
         diary.write(f"began {seed}\n")
     torch.manual_seed(seed)
     method = vae(data.shape, latent_dim=2, network="mlp", lr=1e-3)
-    run = trained(method, data, folder, steps=3000, batch_size=32, seed=seed, checkpoint_every=100, log_every=100)
+    run = trained(method, data, folder, steps=1500, batch_size=32, seed=seed, checkpoint_every=100, log_every=100)
     with (folder.parent / "diary").open("a") as diary:
         diary.write(f"ended {seed}\n")
     return {"loss": float(run.history["loss"].iloc[-1]), "weights": float(parameters(run).sum())}

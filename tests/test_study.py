@@ -51,7 +51,7 @@ def test_bad_input(tmp_path):
 DRIVER = """
 import sys
 from experiments.study import Config, study
-configs = [Config("tests.tasks:small", "small", {"seed": seed}, 3000) for seed in range(6)]
+configs = [Config("tests.tasks:small", "small", {"seed": seed}, 1500) for seed in range(6)]
 print(study(configs, sys.argv[1], workers=2, on=sys.argv[2], progress=False))
 """
 
