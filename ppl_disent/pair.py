@@ -17,7 +17,7 @@ from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor, nn
 
-from ppl_disent.errors import ArgumentError, SiteError
+from ppl_disent.errors import ArgumentError, SiteError, check_whole
 from ppl_disent.sites import latents
 from ppl_disent.svi import check_programs
 
@@ -54,9 +54,7 @@ class Pair:
 
     def guide_at_mean(self, batch: tuple[Tensor, ...]) -> Trace:
         """A trace of the guide in which each latent site has its mean (a draw where that is not known)."""
-        batch = self.on_device(batch)
-        if not batch:
-            raise ArgumentError("batch", got="nothing", expected="the tensors that the guide takes")
+        batch = self.data(batch)
         self.shapes = self.shapes or tuple((tuple(t.shape[1:]), t.dtype) for t in batch)
         return poutine.trace(AtMean()(self.guide)).get_trace(*batch)
 
@@ -101,6 +99,18 @@ class Pair:
         tensors = (t for program in (self.model, self.guide) for t in (*program.parameters(), *program.buffers()))
         return next((t.device for t in tensors), torch.device("cpu"))
 
+    def data(self, batch: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """The batch where the programs are.
+
+        Raises:
+            ArgumentError: For no batch, or fields of different lengths.
+        """
+        batch = self.on_device(batch)
+        if len({len(field) for field in batch}) != 1:
+            got = [tuple(field.shape) for field in batch] or "nothing"
+            raise ArgumentError("batch", got=got, expected="the tensors that the guide takes, of one length")
+        return batch
+
     def on_device(self, batch: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """The batch where the programs are.
 
@@ -115,6 +125,15 @@ class Pair:
             if not isinstance(value, Tensor) or value.dim() < 1:
                 raise ArgumentError(name, got=value, expected="a tensor with the batch first")
         return {name: value.to(self.device) for name, value in sites.items()}
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Draws within are those of a seed; afterwards torch's generators are as they were."""
+    check_whole(0, seed=seed)
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        torch.manual_seed(seed)
+        yield
 
 
 class AtMean(Messenger):

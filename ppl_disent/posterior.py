@@ -18,6 +18,7 @@ from ppl_disent.pair import AtMean, Pair, Shapes, values_of
 from ppl_disent.sites import latents, takes_conditions
 
 if TYPE_CHECKING:
+    from ppl_disent.diagnosis import Diagnosis
     from ppl_disent.evidence import Evidence
 
 
@@ -214,4 +215,33 @@ class Posterior:
         from ppl_disent.evidence import log_evidence
 
         with self._pair.quiet():
-            return log_evidence(self._pair, self._pair.on_device(batch), particles, rows)
+            return log_evidence(self._pair, self._pair.data(batch), particles, rows)
+
+    def diagnose(self, *batch: Tensor, particles: int = 1000, rows: int = 10_000, seed: int = 0) -> Diagnosis:
+        """Whether this posterior can be trusted on these data: see :class:`ppl_disent.Diagnosis`.
+
+        Whether it is right on data of the model itself, where the answer is known, is :meth:`calibrate`.
+
+        Args:
+            *batch: The fields that the guide takes, n data; some hundreds tell most.
+            particles: Draws for each datum, at least 25.
+            rows: Data times particles at a time, which bounds the memory.
+            seed: Of all draws; generators are left as they were.
+
+        Raises:
+            SiteError: For a latent that all data share, or that the guide does not have.
+            ArgumentError: For a number below its least, or fewer than two data.
+
+        Example:
+            >>> method = ppl_disent.vae((1, 4, 4), latent_dim=2)
+            >>> q = ppl_disent.Posterior(method.model, method.guide)
+            >>> found = q.diagnose(torch.rand(50, 1, 4, 4), particles=100)
+            >>> found.ok  # it has not been trained
+            False
+            >>> list(found.sites.index), len(found.coordinates)
+            (['z'], 2)
+        """
+        from ppl_disent.diagnosis import diagnose
+
+        with self._pair.quiet():
+            return diagnose(self._pair, self._pair.data(batch), particles, rows, seed)
