@@ -31,7 +31,7 @@ LEVEL = 0.01  # p-value of the aggregate posterior
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Diagnosis:
-    """What :meth:`ppl_disent.Posterior.diagnose` found; ``print`` shows it, :func:`ppl_disent.plots.diagnosis` draws it.
+    """What :meth:`ppl_disent.Posterior.diagnose` found: ``print`` it, or draw it (:func:`ppl_disent.plots.diagnosis`).
 
     What counts as a problem, where the first three must be so for more than 5 % of the data:
 
@@ -39,7 +39,7 @@ class Diagnosis:
     - Fewer effective particles than a tenth of all, where bayesplot's ``mcmc_neff`` too says that they are few. Else, a
       standard error of log p(x) above 0.1 nats, a tenth of p(x).
     - A log p(x) that is not finite.
-    - A mean gap of more than a tenth of what q tells, its KL divergence from the prior, and 0.1 nats. This limit is ours.
+    - A mean gap of more than a tenth of what q tells, its KL divergence from the prior, and 0.1 nats; our own limit.
     - A site without an active coordinate (Burda et al., 2016): posterior collapse. That some are not active is none:
       a model may have more of them than its data need.
     - An aggregate posterior that a test tells from the prior at the level 1 %. With enough data almost every trained
@@ -55,8 +55,8 @@ class Diagnosis:
             Gaussian kernel, in standard deviations of a coordinate (see :func:`ppl_disent.divergence.two_samples`);
             ``total_correlation`` of these draws as if normal, nats, and its expectation ``tc_null`` for independent
             ones of this number.
-        coordinates: A row for each latent coordinate, those of largest KL first. ``site``; ``kl``, that of its marginal,
-            nats; ``activity``, the variance over the data of the posterior mean, as a deviation from the prior's mean
+        coordinates: A row for each latent coordinate, largest KL first. ``site``; ``kl``, that of its marginal, nats;
+            ``activity``, the variance over the data of the posterior mean, as a deviation from the prior's mean
             and in its standard deviations, which are Burda's for a standard normal prior; ``active``. NaN where a
             distribution does not tell.
         problems: What is wrong, in words; empty for a good posterior.
@@ -214,8 +214,8 @@ def _of_evidence(evidence: Evidence | None, sites: pd.DataFrame) -> list[str]:
         wrong.append(f"log p(x) is not finite for {of}")
     if of := share(evidence.khat > evidence.limit):
         wrong.append(
-            f"k-hat is above {evidence.limit:.2f} for {of}: the guide is narrower than the posterior, or elsewhere, and "
-            "their log p(x) is not to be trusted"
+            f"k-hat is above {evidence.limit:.2f} for {of}: the guide is narrower than the posterior, or elsewhere, "
+            "and their log p(x) is not to be trusted"
         )
     if of := share(evidence.ess < EFFECTIVE * evidence.particles):
         wrong.append(f"fewer than {EFFECTIVE:.0%} of the particles count for {of}: guide and posterior hardly overlap")
@@ -223,12 +223,11 @@ def _of_evidence(evidence: Evidence | None, sites: pd.DataFrame) -> list[str]:
         wrong.append(f"the standard error of log p(x) is above {ERROR} nats for {of}: take more particles")
     gap, kl = float(evidence.gap.mean()), float(sites["kl"].sum())
     if gap > GAP * max(kl, 1.0):
-        how = (
-            "wider than" if float(evidence.khat.median()) < 0 else "far from"
-        )  # bounded weights: it leaves nothing out
+        # Bounded weights: it leaves nothing out.
+        how = "wider than" if float(evidence.khat.median()) < 0 else "far from"
         wrong.append(
-            f"the ELBO is {gap:.2f} nats below log p(x), which is much beside a KL divergence of {kl:.2f} nats from the "
-            f"prior: the guide is {how} the posterior"
+            f"the ELBO is {gap:.2f} nats below log p(x), much beside a KL divergence of {kl:.2f} nats from the prior: "
+            f"the guide is {how} the posterior"
         )
     return wrong
 

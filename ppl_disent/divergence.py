@@ -45,7 +45,7 @@ def coordinate_kl(site: str, q: Distribution, p: Distribution) -> Tensor:
 
 
 def joint_kl(q: Distribution, p: Distribution, value: Tensor) -> Tensor:
-    """KL divergence of q from p, in nats, ``(n,)``: in closed form, or from one draw ``value`` of q where none is known."""
+    """KL divergence of q from p, in nats, ``(n,)``: in closed form, or else from one draw ``value`` of q."""
     joint = any(isinstance(base_of(d), MultivariateNormal) for d in (q, p))
     try:
         return kl_divergence(_joint(q), _joint(p)) if joint else kl_divergence(q, p)
@@ -101,8 +101,8 @@ def mmd2(a: Tensor, b: Tensor, bandwidth: float) -> float:
     References:
         A Kernel Two-Sample Test (Gretton et al., 2012), equation 3, https://jmlr.org/papers/v13/gretton12a.html
     """
-    first = np.arange(2 * len(a)) < len(a)
-    return float(_unbiased(_kernel(torch.cdist(*[torch.cat([a, b])] * 2), bandwidth), first[:, None])[0])
+    both, first = torch.cat([a, b]), np.arange(2 * len(a)) < len(a)
+    return float(_unbiased(_kernel(torch.cdist(both, both), bandwidth), first[:, None])[0])
 
 
 def two_samples(a: Tensor, b: Tensor, *, seed: int, points: int = 1000, permutations: int = 499) -> TwoSamples:
@@ -122,7 +122,8 @@ def two_samples(a: Tensor, b: Tensor, *, seed: int, points: int = 1000, permutat
     kept = rng.permutation(len(a))[:points]
     both = torch.cat([a[kept], b[kept]]).double()
     scale = both.std(0)
-    distance = torch.cdist(*[both / torch.where(scale > 0, scale, 1.0)] * 2)
+    both = both / torch.where(scale > 0, scale, 1.0)
+    distance = torch.cdist(both, both)
     bandwidth = float(distance[*np.triu_indices(len(both), 1)].median()) or 1.0
     first = np.arange(len(both)) < len(kept)
     labels = np.stack([first, *(rng.permutation(first) for _ in range(permutations))], 1)
