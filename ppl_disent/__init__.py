@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 from ppl_disent.adversary import Adversary as Adversary
+from ppl_disent.calibration import Calibration as Calibration
 from ppl_disent.control import PI as PI
 from ppl_disent.control import CyclicalAnnealing as CyclicalAnnealing
 from ppl_disent.control import IncrementalPI as IncrementalPI

@@ -33,7 +33,7 @@ LEVEL = 0.01  # p-value of the aggregate posterior
 class Diagnosis:
     """What :meth:`ppl_disent.Posterior.diagnose` found: ``print`` it, or draw it (:func:`ppl_disent.plots.diagnosis`).
 
-    What counts as a problem, where the first three must be so for more than 5 % of the data:
+    What counts as a problem, where the first two must be so for more than 5 % of the data:
 
     - k-hat above ``min(1 - 1 / log10(particles), 0.7)`` (Vehtari et al., 2024, equation 13).
     - Fewer effective particles than a tenth of all, where bayesplot's ``mcmc_neff`` too says that they are few. Else, a
@@ -44,7 +44,7 @@ class Diagnosis:
       a model may have more of them than its data need.
     - An aggregate posterior that a test tells from the prior at the level 1 %. With enough data almost every trained
       model fails it, and ``mmd2`` says by how much.
-    - A site that is a point mass, about which nothing but this can be said.
+    - A site that is a point mass: then there is no log p(x), and no KL divergence of this site.
 
     Attributes:
         data: How many.
@@ -210,8 +210,8 @@ def _of_evidence(evidence: Evidence | None, sites: pd.DataFrame) -> list[str]:
         found = float(bad.double().mean())
         return f"{100 * found:.0f} % of the data" if found > SHARE else ""
 
-    if of := share(~evidence.value.isfinite()):
-        wrong.append(f"log p(x) is not finite for {of}")
+    if bad := int((~evidence.value.isfinite()).sum()):
+        wrong.append(f"log p(x) is not finite for {bad} data")
     if of := share(evidence.khat > evidence.limit):
         wrong.append(
             f"k-hat is above {evidence.limit:.2f} for {of}: the guide is narrower than the posterior, or elsewhere, "
@@ -224,10 +224,10 @@ def _of_evidence(evidence: Evidence | None, sites: pd.DataFrame) -> list[str]:
     gap, kl = float(evidence.gap.mean()), float(sites["kl"].sum())
     if gap > GAP * max(kl, 1.0):
         # Bounded weights: it leaves nothing out.
-        how = "wider than" if float(evidence.khat.median()) < 0 else "far from"
+        how = "is wider than" if float(evidence.khat.median()) < 0 else "differs from"
         wrong.append(
             f"the ELBO is {gap:.2f} nats below log p(x), much beside a KL divergence of {kl:.2f} nats from the prior: "
-            f"the guide is {how} the posterior"
+            f"the guide {how} the posterior"
         )
     return wrong
 

@@ -18,7 +18,7 @@ from pyro.poutine.util import site_is_subsample
 from torch import Tensor, nn
 
 from ppl_disent.errors import ArgumentError, SiteError, check_whole
-from ppl_disent.sites import latents
+from ppl_disent.sites import latents, takes_conditions
 from ppl_disent.svi import check_programs
 
 Shapes = Sequence[tuple[tuple[int, ...], torch.dtype]]
@@ -72,9 +72,9 @@ class Pair:
         known = {n: s for n, s in trace.nodes.items() if s["type"] == "sample" and not site_is_subsample(s)}
         if unknown := sites.keys() - known.keys():
             raise SiteError(f"no site {sorted(unknown)} in the model; there are {sorted(known)}.")
-        return known[self._observed(trace, sites)]["fn"]
+        return known[self.observed(trace)]["fn"]
 
-    def _observed(self, trace: Trace, sites: dict[str, Tensor]) -> str:
+    def observed(self, trace: Trace) -> str:
         """The site that is decoded: ``x``, or the only one observed."""
         if "x" in trace.nodes:
             return "x"
@@ -83,6 +83,20 @@ class Pair:
         if len(observed) != 1:
             raise SiteError(f"which site is decoded? Name it 'x'; the observed ones are {observed}.")
         return observed[0]
+
+    def generated(self, n: int, conditions: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """A batch for a model that draws x: zeros, and conditions of which there may be none if it looks at none.
+
+        Raises:
+            ArgumentError: For other conditions than it takes.
+        """
+        blank = self.blank(n)
+        wanted = {len(blank) - 1} | ({0} if not takes_conditions(self.model) else set())
+        if len(conditions) not in wanted or any(len(c) != n for c in conditions):
+            got = [tuple(c.shape) for c in conditions]
+            expected = f"{len(blank) - 1} tensors of length {n}: what the model takes beside x"
+            raise ArgumentError("conditions", got=got, expected=expected)
+        return (*blank[: len(blank) - len(conditions)], *self.on_device(conditions))
 
     def blank(self, n: int) -> tuple[Tensor, ...]:
         """A batch of n data that are zero, for a model that is run without data."""

@@ -18,6 +18,7 @@ from ppl_disent.pair import AtMean, Pair, Shapes, values_of
 from ppl_disent.sites import latents, takes_conditions
 
 if TYPE_CHECKING:
+    from ppl_disent.calibration import Calibration
     from ppl_disent.diagnosis import Diagnosis
     from ppl_disent.evidence import Evidence
 
@@ -106,13 +107,7 @@ class Posterior:
         if not isinstance(n, int) or n < 1:
             raise ArgumentError("n", got=n, expected="an integer of at least 1")
         with self._pair.quiet():
-            blank = self._pair.blank(n)
-            wanted = {len(blank) - 1} | ({0} if not takes_conditions(self.model) else set())
-            if len(conditions) not in wanted or any(len(c) != n for c in conditions):
-                got = [tuple(c.shape) for c in conditions]
-                expected = f"{len(blank) - 1} tensors of length {n}: what the model takes beside x"
-                raise ArgumentError("conditions", got=got, expected=expected)
-            batch = (*blank[: len(blank) - len(conditions)], *self._pair.on_device(conditions))
+            batch = self._pair.generated(n, conditions)
             p = self._pair.decode(poutine.uncondition(self.model), batch, {})
             return p.sample() if noise else p.mean
 
@@ -245,3 +240,35 @@ class Posterior:
 
         with self._pair.quiet():
             return diagnose(self._pair, self._pair.data(batch), particles, rows, seed)
+
+    def calibrate(
+        self, *conditions: Tensor, n: int = 1000, draws: int = 199, rows: int = 10_000, seed: int = 0
+    ) -> Calibration:
+        """Whether the guide finds the latents that data were made from: see :class:`ppl_disent.Calibration`.
+
+        Draws latents and x from the model and asks how the former rank among draws from the guide. It tells of data of
+        the model, and of them all together: a guide that is too wide here and too narrow there may pass. Whether it is
+        right on data of yours, datum by datum, is :meth:`diagnose`.
+
+        Args:
+            *conditions: What the model takes beside x, ``(n, ...)`` tensors.
+            n: Data, at least 100.
+            draws: From the guide for each, at least 19; with 199 the intervals are exactly those that are named.
+            rows: Data times draws at a time, which bounds the memory.
+            seed: Of all draws; generators are left as they were.
+
+        Raises:
+            SiteError: For a latent that all data share, or that the guide does not have.
+            ArgumentError: For a number below its least, other conditions than the model takes, or before shapes of the
+                data are known.
+
+        Example:
+            >>> method = ppl_disent.vae((1, 4, 4), latent_dim=2)
+            >>> q = ppl_disent.Posterior(method.model, method.guide, shapes=[((1, 4, 4), torch.float32)])
+            >>> q.calibrate(n=100).ok  # it has not been trained
+            False
+        """
+        from ppl_disent.calibration import calibrate
+
+        with self._pair.quiet():
+            return calibrate(self._pair, conditions, n, draws, rows, seed)
