@@ -37,9 +37,10 @@ class Calibration:
         draws: From the guide for each datum.
         ranks: ``{coordinate: (n,) integers}``, how many draws are below the truth, from 0 to ``draws``.
         table: A row for each coordinate, and for ``log p(x | latents)``. ``p_value``, of uniform ranks, by the largest
-            of the pointwise deviations of their distribution function (Säilynoja et al., 2022, by simulation); ``bias`` and ``spread``, mean and standard deviation of the truth less the mean of the draws,
-            in standard deviations of the draws: 0 and 1 if they are the posterior; and, named ``"90 %"`` and so on,
-            the share of truths within the central interval of the draws that should hold so many.
+            of the pointwise deviations of their distribution function (Säilynoja et al., 2022, by simulation);
+            ``bias`` and ``spread``, mean and standard deviation of the truth less the mean of the draws, in standard
+            deviations of the draws: 0 and 1 if they are the posterior; and, named ``"90 %"`` and so on, the share of
+            truths within the central interval of the draws that should hold so many.
         band: Between which ``(draws + 1,)`` arrays the distribution function of each quantity's ranks should stay, from
             0 to ``draws``; it does unless this is a problem.
         problems: What is wrong, in words; empty if no quantity has a p-value below 1 % over their number.

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 
 from ppl_disent.plots.training import COLOURS
 
@@ -46,20 +45,18 @@ def diagnosis(found: Diagnosis, *, shown: int = 24) -> Figure:
     kl.bar(range(len(coordinates)), coordinates["kl"].to_numpy(), color=colours)
     kl.set_xticks(range(len(coordinates)), coordinates.index, rotation=60 if len(coordinates) > 8 else 0, fontsize=7)
     kl.set_ylabel("KL from the prior, nats")
-    left = f" ({shown} of {len(found.coordinates)} shown)" if len(found.coordinates) > shown else ""
-    kl.set_title(f"latents: {found.coordinates['active'].sum()} of {len(found.coordinates)} active{left}", fontsize=9)
-    kl.legend(
-        handles=[Patch(color=GOOD, label="active"), Patch(color=GREY, label="not active")], frameon=False, fontsize=8
-    )
+    count = f"{found.coordinates['active'].sum()} of {len(found.coordinates)} active (grey: not)"
+    left = f", {shown} shown" if len(found.coordinates) > shown else ""
+    kl.set_title(f"latents: {count}{left}", fontsize=9)
+    kl.set_xlim(-0.7, max(len(coordinates), 6) - 0.3)
     where = np.arange(len(sites))
     spread.bar(where, sites["mmd2"].to_numpy(), color=GOOD, width=0.6)
-    spread.hlines(sites["mmd2_null"].to_numpy(), where - 0.42, where + 0.42, color=BAD, ls="--", label="99 % by chance")
+    spread.hlines(sites["mmd2_null"].to_numpy(), where - 0.42, where + 0.42, color=BAD, ls="--")
     spread.axhline(0, color="black", lw=0.6)
-    spread.set_xticks(where, sites.index, fontsize=8)
-    spread.set_xlim(-0.8, len(sites) - 0.2)
-    spread.set_ylabel("squared MMD")
-    spread.set_title("draws over the data against the prior", fontsize=9)
-    spread.legend(frameon=False, fontsize=8)
+    spread.set_xticks(where, sites.index, fontsize=7)
+    spread.set_xlim(-0.8, max(len(sites), 3) - 0.2)
+    spread.set_ylabel("squared MMD from the prior")
+    spread.set_title("spread over the data\n(dashed: 99 % of chance)", fontsize=9)
     _tidy(kl, spread)
     return figure
 
@@ -67,22 +64,22 @@ def diagnosis(found: Diagnosis, *, shown: int = 24) -> Figure:
 def _evidence(part: Figure | SubFigure, evidence: Evidence) -> None:
     """A point for each datum: its weights, and what the ELBO lacks."""
     weights, gaps = part.subplots(1, 2)
-    limits = (-1.0, 2.0)
-    khat, ess = evidence.khat.clamp(*limits).numpy(), (evidence.ess / evidence.particles).numpy()
+    khat, ess = evidence.khat.clamp(-1, 2).numpy(), (evidence.ess / evidence.particles).numpy()
+    value, gap = evidence.value.numpy(), evidence.gap.numpy()
     bad = (evidence.khat > evidence.limit).numpy()
     for own, colour, marker in ((~bad, GOOD, "o"), (bad, BAD, "^")):
-        weights.scatter(khat[own], ess[own], s=9, lw=0, alpha=0.6, color=colour, marker=marker)
-        gaps.scatter(
-            evidence.value.numpy()[own], evidence.gap.numpy()[own], s=9, lw=0, alpha=0.6, color=colour, marker=marker
-        )
+        style = {"s": 9, "lw": 0, "alpha": 0.6, "color": colour, "marker": marker}
+        weights.scatter(khat[own], ess[own], **style)
+        gaps.scatter(value[own], gap[own], **style)
     weights.axvline(evidence.limit, color="black", ls="--", lw=1)
     weights.axhline(0.1, color="black", ls=":", lw=1)
-    weights.set(xlim=(limits[0] - 0.1, limits[1] + 0.1), ylim=(min(8e-4, ess.min() / 2), 1.5), yscale="log")
+    weights.set(xlim=(min(0, khat.min()) - 0.1, max(1, khat.max()) + 0.1), yscale="log")
+    weights.set_ylim(0.7 / evidence.particles, 1.5)
     weights.set(xlabel="k-hat, within -1 and 2", ylabel=f"effective share of {evidence.particles} particles")
     weights.set_title(f"weights: k-hat good left of {evidence.limit:.2f}, particles above 0.1", fontsize=9)
     gaps.set(xlabel="log p(x), nats", ylabel="log p(x) - ELBO, nats")
     gaps.set_title(f"gap: {float(evidence.gap.mean()):.3g} nats on average", fontsize=9)
-    gaps.ticklabel_format(axis="y", useOffset=False)
+    gaps.set_ylim(1.05 * min(-0.01, gap.min()), 1.05 * max(0.1, gap.max()))
     _tidy(weights, gaps)
 
 
@@ -104,7 +101,7 @@ def calibration(found: Calibration, *, shown: int = 8, bins: int = 20) -> Figure
     figure = Figure(figsize=(9, height), dpi=150, layout="constrained")
     figure.suptitle(heading, fontsize=8, x=0.01, ha="left")
     top, bottom = figure.subfigures(2, 1, height_ratios=(1.7 * deep, 2.9))
-    panels = top.subplots(deep, columns, sharex=True, sharey=True, squeeze=False).flat
+    panels = iter(top.subplots(deep, columns, sharex=True, sharey=True, squeeze=False).flat)
     groups = np.array_split(np.arange(draws + 1), min(bins, draws + 1))
     edges = np.array([group[0] for group in groups] + [draws + 1])
     expected = n * np.diff(edges) / (draws + 1)
@@ -116,6 +113,7 @@ def calibration(found: Calibration, *, shown: int = 8, bins: int = 20) -> Figure
         panel.set_title(f"{name}, p = {row['p_value']:.2g}", fontsize=8)
     for panel in panels:
         panel.set_visible(False)
+    top.axes[0].set_ylim(0, max(2, top.axes[0].get_ylim()[1]))
     top.supxlabel("rank of the truth among the draws (grey: 99 % of uniform ranks)", fontsize=8)
     top.supylabel("over expected", fontsize=8)
     apart, coverage = bottom.subplots(1, 2)
@@ -141,13 +139,13 @@ def calibration(found: Calibration, *, shown: int = 8, bins: int = 20) -> Figure
 
 
 def _heading(problems: Sequence[str], none: str) -> str:
-    lines = [textwrap.fill(problem, 150, subsequent_indent="   ") for problem in problems]
-    return "\n".join(f"-  {line}" for line in lines) or none
+    lines = [f"-  {textwrap.fill(problem, 150, subsequent_indent='   ')}" for problem in problems[:6]]
+    return "\n".join([*lines, *([f"and {len(problems) - 6} more"] if len(problems) > 6 else [])]) or none
 
 
 def _tidy(*panels: Axes) -> None:
     for panel in panels:
         panel.spines[["top", "right"]].set_visible(False)
         panel.tick_params(labelsize=7)
-        panel.xaxis.label.set_size(8)
-        panel.yaxis.label.set_size(8)
+        panel.xaxis.label.set_fontsize(8)
+        panel.yaxis.label.set_fontsize(8)
