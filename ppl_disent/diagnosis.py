@@ -41,7 +41,7 @@ class Diagnosis:
     - A mean gap of more than a tenth of what q tells, its KL divergence from the prior, and 0.1 nats; our own limit.
     - A site without an active coordinate (Burda et al., 2016): posterior collapse. That some are not active is none:
       a model may have more of them than its data need.
-    - An aggregate posterior that is told from the prior, by a test with 499 permutations at the level 0.2 %. With enough
+    - An aggregate posterior that is told from the prior by a test with 499 permutations, at the level 0.2 %. With many
       data almost every trained model fails it, and ``mmd2`` says by how much.
     - A site that is a point mass: then there is no log p(x), and no KL divergence of this site.
 

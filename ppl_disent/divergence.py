@@ -80,7 +80,7 @@ class TwoSamples(NamedTuple):
     Attributes:
         mmd2: The unbiased estimate of the squared maximum mean discrepancy; may be negative.
         threshold: The largest of the permutations.
-        p_value: How often it would be as large as this if both samples had one law, at least ``1 / (permutations + 1)``.
+        p_value: How often it would be as large if both samples had one law; at least ``1 / (permutations + 1)``.
         bandwidth: Of the kernel, in standard deviations of a coordinate.
     """
 
