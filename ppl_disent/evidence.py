@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 class Evidence:
     """What ``log_evidence`` found, for each of n data: ``(n,)`` tensors on the host, nats where there is a unit.
 
-    Weights are as drawn, not smoothed: at a k-hat of 0.6 smoothing takes more than half of the variance of ``value`` away
-    but multiplies its bias by four or more, and a mean over data averages out the one only.
+    Weights are as drawn, not smoothed: at a k-hat of 0.6 smoothing takes away more than half of the variance of
+    ``value``, but multiplies its bias by four or more, and a mean over data averages out the one only.
 
     Attributes:
         value: log p(x), a lower bound in expectation.
