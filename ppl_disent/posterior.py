@@ -215,3 +215,28 @@ class Posterior:
 
         with self._pair.quiet():
             return log_evidence(self._pair, self._pair.on_device(batch), particles, rows)
+
+    def explore(self, *batch: Tensor, label_names: Sequence[str] = ()) -> Any:
+        """Latent values moved by hand, in a notebook: a widget with the decoded image beside the datum.
+
+        There are a slider for each latent value (those with the largest KL first, from -3 to 3 standard deviations
+        about the prior's mean), the datum to start from, for each site a donor whose value it takes, as in ``swap``,
+        and a switch for each binary label that p(x | latents, labels) looks at. Needs ``pip install
+        'ppl-disent[notebooks]'``; :class:`ppl_disent.explore.View` is the same without widgets.
+
+        Args:
+            *batch: The fields that the guide takes, some tens of data, x first: images.
+            label_names: What the labels are called.
+
+        Returns:
+            An ``ipywidgets.VBox``.
+
+        Raises:
+            ArgumentError: For x that are no images, names that are not one a label, or where ipywidgets is missing.
+
+        Example:
+            >>> q.explore(*data.batch(range(50)), label_names=data.label_names)  # doctest: +SKIP
+        """
+        from ppl_disent.explore import explore
+
+        return explore(self, batch, label_names)
