@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.distributions import Normal, kl_divergence
 
+from ppl_disent.divergence import coordinate_kl
 from ppl_disent.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ class View:
 
     Raises:
         ArgumentError: If x are no images.
+        SiteError: For a site whose KL divergence by coordinate is not known, such as a point mass.
     """
 
     def __init__(self, q: Posterior, batch: Sequence[Tensor]) -> None:
@@ -54,9 +55,7 @@ class View:
         for site, code in encoded.items():
             at, p = code.mean.cpu().flatten(1), prior[site]
             mean, sd = p.mean.cpu().flatten(1), p.stddev.cpu().flatten(1)
-            spread = code.stddev.cpu().flatten(1).clamp(min=torch.finfo(at.dtype).tiny)  # 0 for a point mass
-            nats = kl_divergence(Normal(at, spread), Normal(mean, sd))
-            self.codes[site], self.kl[site] = at, nats.mean(0)
+            self.codes[site], self.kl[site] = at, coordinate_kl(site, code, p).mean(0).cpu()
             self.order[site] = self.kl[site].argsort(descending=True).tolist()
             self.low[site] = torch.minimum(mean - 3 * sd, at).amin(0)
             self.high[site] = torch.maximum(mean + 3 * sd, at).amax(0)
@@ -113,7 +112,25 @@ def png(image: Tensor, side: int = 0) -> bytes:
 
 
 def explore(q: Posterior, batch: Sequence[Tensor], label_names: Sequence[str] = ()) -> Any:
-    """As :meth:`ppl_disent.Posterior.explore`."""
+    """A widget with the image that is decoded beside the datum.
+
+    There are a slider for each latent value (those with the largest KL first, from -3 to 3 standard deviations about
+    the prior's mean, beginning at the datum's code), the datum to start from, for each site a donor whose value it
+    takes as in ``q.swap``, and a switch for each binary label that p(x | latents, labels) looks at. Needs ``pip install
+    'ppl-disent[notebooks]'``; :class:`View` is the same without widgets.
+
+    Args:
+        q: The posterior.
+        batch: The fields that the guide takes, some tens of data, x first: images.
+        label_names: What the labels are called.
+
+    Returns:
+        An ``ipywidgets.VBox``.
+
+    Raises:
+        ArgumentError: For x that are no images, names that are not one a label, or where ipywidgets is missing.
+        SiteError: For a site whose KL divergence by coordinate is not known, such as a point mass.
+    """
     try:
         import ipywidgets as w
     except ImportError:
