@@ -20,6 +20,7 @@ from tqdm.auto import tqdm
 
 from ppl_disent import plots
 from ppl_disent.data import Dataset
+from ppl_disent.errors import DataError
 from ppl_disent.metrics import mig, rmig
 from ppl_disent.run import Run
 
@@ -92,19 +93,32 @@ def score(codes: Codes, data: Dataset, history: pd.DataFrame) -> dict[str, Any]:
     }
 
 
+def factors_of(codes: Codes, data: Dataset) -> tuple[Tensor, list[str]]:
+    """The factors of the data that were encoded, ``(n, K)``, and their names, without those that have one value only.
+
+    Raises:
+        DataError: If there is none.
+    """
+    if data.factors is None:
+        raise DataError("the factors of the data are not known")
+    factors = data.factors[codes.index]
+    varying = [k for k in range(factors.shape[1]) if len(factors[:, k].unique()) > 1]
+    if not varying:
+        raise DataError("every factor has one value only")
+    return factors[:, varying], [data.factor_names[k] for k in varying]
+
+
 def _disentanglement(codes: Codes, data: Dataset) -> dict[str, Any]:
     """MIG and RMIG with all sites' latents side by side, or why there is none."""
-    factors = None if data.factors is None else data.factors[codes.index]
-    varying = [] if factors is None else [k for k in range(factors.shape[1]) if len(factors[:, k].unique()) > 1]
-    if factors is None or not varying:
-        why = "the factors of the data are not known" if factors is None else "every factor has one value only"
-        return {"mig": {"skipped": why}, "rmig": {"skipped": why}}
-    names = [data.factor_names[k] for k in varying]
+    try:
+        factors, names = factors_of(codes, data)
+    except DataError as why:
+        return {name: {"skipped": str(why)} for name in ("mig", "rmig")}
     constant = [name for name in data.factor_names if name not in names]
     mean, stddev = (torch.cat(list(each.values()), 1) for each in (codes.mean, codes.stddev))
     scores = {
-        "mig": mig(mean, factors[:, varying], factor_names=names),
-        "rmig": rmig((mean, stddev), factors[:, varying], factor_names=names),
+        "mig": mig(mean, factors, factor_names=names),
+        "rmig": rmig((mean, stddev), factors, factor_names=names),
     }
     return {
         name: {"value": each.value, "per_factor": dict(each.per_factor), "estimator": each.estimator}
@@ -134,7 +148,7 @@ def write(path: Path, content: Mapping[str, Any] | pd.DataFrame | Figure | str) 
     elif isinstance(content, pd.DataFrame):
         content.to_csv(temporary)
     elif isinstance(content, str):
-        temporary.write_text(content)
+        temporary.write_text(content, encoding="utf-8")
     else:
         temporary.write_text(json.dumps(content, indent=2, default=str) + "\n")
     os.replace(temporary, path)

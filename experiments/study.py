@@ -29,7 +29,7 @@ import torch
 from tqdm.auto import tqdm
 
 from ppl_disent.data import Dataset
-from ppl_disent.errors import ArgumentError, DataError
+from ppl_disent.errors import ArgumentError, CheckpointError, DataError
 from ppl_disent.method import Method
 from ppl_disent.run import BUILDERS, Run
 
@@ -156,7 +156,7 @@ def refusing() -> Iterator[None]:
     """Ends a command with 2, and one line that says why, for what cannot be run."""
     try:
         yield
-    except (ArgumentError, DataError) as error:
+    except (ArgumentError, DataError, CheckpointError) as error:
         print("error:", " ".join(str(error).split()), file=sys.stderr)
         raise SystemExit(2) from None
 
