@@ -1,6 +1,6 @@
 # Copyright ppl-disent contributors.
 # SPDX-License-Identifier: Apache-2.0
-"""Writes one HTML file about a run: curves, traversals to scrub, reconstructions, samples, scores, diagnosis, provenance.
+"""Writes one HTML file about a run: curves, traversals to scrub, reconstructions, samples, scores, diagnosis.
 
 For instance: python -m experiments.report runs/dynamic_vae-dsprites-s1
 """

@@ -27,8 +27,9 @@ from ppl_disent.run import Run
 from ppl_disent.sites import takes_conditions
 
 HERE = Path(__file__).parent
-# Latent values a site; data in a traversal, reconstructions, samples; points in a scatter; data and particles diagnosed.
-SHOWN, MOVED, REBUILT, SAMPLED, POINTS, DIAGNOSED, PARTICLES = 24, 3, 12, 36, 1500, 200, 200
+# At most so many latent values a site; data in a traversal, reconstructions and samples; points in a scatter.
+SHOWN, MOVED, REBUILT, SAMPLED, POINTS = 24, 3, 12, 36, 1500
+DIAGNOSED, PARTICLES = 200, 200
 
 
 class Tile(NamedTuple):
@@ -80,7 +81,15 @@ def _filled(shown: Mapping[str, Any]) -> str:
     loader = jinja2.FileSystemLoader(HERE)
     made = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     made.lstrip_blocks = True
-    blank = {"strips": {}, "pairs": [], "samples": [], "scatter": "", "diagnosis": None, "about": {}, "images": False}
+    blank: dict[str, Any] = {
+        "strips": {},
+        "pairs": [],
+        "samples": [],
+        "scatter": "",
+        "diagnosis": None,
+        "about": {},
+        "images": False,
+    }
     template = made.get_template("page.html")
     return template.render(blank | dict(shown), style=Markup(style), script=Markup(script), policy=policy)
 

@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 import torch
 from matplotlib import rc_context
@@ -21,7 +22,7 @@ from ppl_disent.explore import View, png
 from ppl_disent.posterior import Posterior
 
 FRAMES, GAP = 25, 1
-_STYLE = {"svg.fonttype": "none", "font.size": 8.5, "axes.linewidth": 0.6}
+_STYLE: Any = {"svg.fonttype": "none", "font.size": 8.5, "axes.linewidth": 0.6}
 
 
 class Picture(NamedTuple):
@@ -76,17 +77,18 @@ def picture(image: Tensor, alt: str) -> Picture:
 
 def charts(history: pd.DataFrame) -> list[Chart]:
     """The panels of :func:`ppl_disent.plots.curves`, each small enough to be read on a telephone."""
-    found = []
+    found: list[Chart] = []
     for panel in plots.curves(history).axes:
         with rc_context(_STYLE):
             figure = Figure(figsize=(4.6, 2.3), layout="constrained")
             axes = figure.subplots()
             for line in panel.lines:
-                style: dict[str, Any] = {"ls": line.get_linestyle(), "lw": 1.4, "marker": line.get_marker()}
+                x, y = map(np.asarray, line.get_data())
+                style: Any = {"color": line.get_color(), "ls": line.get_linestyle(), "marker": line.get_marker()}
                 if line.get_transform() == panel.get_yaxis_transform():
-                    axes.axhline(line.get_ydata()[0], color=line.get_color(), **style)
+                    axes.axhline(y[0], lw=1.4, **style)
                 else:
-                    axes.plot(*line.get_data(), color=line.get_color(), **style)
+                    axes.plot(x, y, lw=1.4, **style)
             axes.set_yscale(panel.get_yscale())
             if panel.get_yscale() == "log":
                 axes.yaxis.set_major_locator(panel.yaxis.get_major_locator())
@@ -96,9 +98,7 @@ def charts(history: pd.DataFrame) -> list[Chart]:
             axes.spines[["top", "right"]].set_visible(False)
             axes.grid(alpha=0.3)
             axes.set_xlabel("optimisation steps")
-            legend = [
-                (str(line.get_label()), _ink(line.get_color()), line.get_linestyle() == "--") for line in panel.lines
-            ]
+            legend = [(str(k.get_label()), _ink(k.get_color()), k.get_linestyle() == "--") for k in panel.lines]
             found.append(Chart(panel.get_ylabel(), legend, svg(figure, f"curve{len(found)}")))
     return found
 

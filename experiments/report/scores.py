@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,9 +14,10 @@ from experiments.outcome import Codes, factors_of
 from ppl_disent.data import Dataset
 from ppl_disent.errors import DataError
 from ppl_disent.metrics import mig, modularity_explicitness, sap
+from ppl_disent.metrics.score import Score
 
 # Those whose bootstrap takes seconds for ten thousand points; RMIG's takes minutes.
-METRICS = {"MIG": mig, "SAP": sap, "modularity": modularity_explicitness}
+METRICS: dict[str, Callable[..., Score]] = {"MIG": mig, "SAP": sap, "modularity": modularity_explicitness}
 
 
 @dataclass
@@ -47,6 +48,8 @@ def scores(codes: Codes, data: Dataset, metrics: Mapping[str, Any], bootstrap: i
     mean = torch.cat(list(codes.mean.values()), 1)
     rows = []
     for name, metric in METRICS.items():
+        if metric is modularity_explicitness and len(names) < 2:
+            continue  # there is nothing to tell apart
         score = metric(mean, factors, factor_names=names, bootstrap=bootstrap)
         rows.append(Row(name, score.value, score.detail.get("interval"), score.per_factor, score.estimator))
     rows.insert(1, stored("RMIG", metrics["rmig"]))

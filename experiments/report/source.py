@@ -137,7 +137,7 @@ def _stored(config: Mapping[str, Any]) -> tuple[str, str | None, dict[str, Any]]
     """Name, root and options of the data, of experiments.train's configuration or a study's."""
     options, arguments = config.get("options"), config.get("arguments")
     if isinstance(options, Mapping) and "data" in options:
-        return str(options["data"]), options.get("root"), data_options(map(str, options.get("data_options") or ()))
+        return str(options["data"]), options.get("root"), data_options([*map(str, options.get("data_options") or ())])
     of_study = arguments.get("data") if isinstance(arguments, Mapping) else None
     if isinstance(of_study, Mapping) and "name" in of_study:
         return str(of_study["name"]), of_study.get("root"), dict(of_study.get("options") or {})
