@@ -14,3 +14,5 @@ for (const range of document.querySelectorAll("input[type=range]")) {
   range.addEventListener("dblclick", () => { range.value = range.defaultValue; show(); });
   show(); // a browser may remember where the range stood
 }
+// On paper nothing is folded.
+addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((each) => { each.open = true; }));

@@ -81,15 +81,7 @@ def _filled(shown: Mapping[str, Any]) -> str:
     loader = jinja2.FileSystemLoader(HERE)
     made = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     made.lstrip_blocks = True
-    blank: dict[str, Any] = {
-        "strips": {},
-        "pairs": [],
-        "samples": [],
-        "scatter": "",
-        "diagnosis": None,
-        "about": {},
-        "images": False,
-    }
+    blank: dict[str, Any] = {"strips": {}, "about": {}, "pairs": [], "samples": [], "scatter": "", "diagnosis": None}
     template = made.get_template("page.html")
     return template.render(blank | dict(shown), style=Markup(style), script=Markup(script), policy=policy)
 
@@ -99,10 +91,10 @@ def _shown(
 ) -> dict[str, Any]:
     """What a fitted pair shows."""
     q, shape = run.posterior, run.shapes[0][0]
-    found: dict[str, Any] = {"images": len(shape) == 3 and shape[0] in (1, 3), "about": {}}
+    found: dict[str, Any] = {}
     with torch.random.fork_rng({p.device for p in run.model.parameters() if p.is_cuda}):
         torch.manual_seed(0)
-        if found["images"]:
+        if len(shape) == 3 and shape[0] in (1, 3):
             kl = _kl(run, codes, metrics)
             moved = () if data is None or codes is None else data.batch(_moved(codes))
             found["strips"] = pictures.strips(q, kl, moved, SHOWN)

@@ -21,7 +21,8 @@ from ppl_disent import plots
 from ppl_disent.explore import View, png
 from ppl_disent.posterior import Posterior
 
-FRAMES, GAP = 25, 1
+# An image is enlarged to at least so many pixels, so that the gap between two is narrow beside it.
+FRAMES, GAP, SIDE = 25, 2, 48
 _STYLE: Any = {"svg.fonttype": "none", "font.size": 8.5, "axes.linewidth": 0.6}
 
 
@@ -158,13 +159,18 @@ def strips(q: Posterior, kl: dict[str, Tensor], batch: tuple[Tensor, ...], shown
 
 def _side_by_side(frames: Tensor) -> Tensor:
     """``(data, frames, channels, h, w)`` as one image: frames from the top, in each the data from the left."""
-    gaps = torch.nn.functional.pad(frames.cpu(), (0, GAP), value=0.5)
+    gaps = torch.nn.functional.pad(_enlarged(frames.cpu()), (0, GAP), value=0.5)
     return gaps.permute(2, 1, 3, 0, 4).flatten(3).flatten(1, 2)[..., :-GAP]
+
+
+def _enlarged(images: Tensor) -> Tensor:
+    times = -(-SIDE // max(images.shape[-2:]))
+    return images.repeat_interleave(times, -1).repeat_interleave(times, -2)
 
 
 def pairs(q: Posterior, batch: tuple[Tensor, ...]) -> list[Picture]:
     """Each datum above its reconstruction."""
-    x, rebuilt = batch[0].cpu(), q.reconstruct(*batch).cpu()
+    x, rebuilt = _enlarged(batch[0].cpu()), _enlarged(q.reconstruct(*batch).cpu())
     gap = x.new_full((*x.shape[1:2], GAP, x.shape[3]), 0.5)
     both = [torch.cat([one, gap, other], 1) for one, other in zip(x, rebuilt)]
     return [picture(image, f"Datum {i + 1} above its reconstruction") for i, image in enumerate(both)]
