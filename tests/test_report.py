@@ -1,6 +1,6 @@
 # Copyright ppl-disent contributors.
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m experiments.report`: one file that says what is true, shows it in a browser, and lets nothing in or out."""
+"""`python -m experiments.report`: one file that says what is true, works in a browser, and asks for nothing else."""
 
 import base64
 import io
@@ -169,7 +169,7 @@ def test_figures_are_those_of_the_metrics(folder):
     metrics = json.loads((folder("dynamic_vae") / "metrics.json").read_text())
     for value in (metrics["reconstruction"]["nats_per_datum"], metrics["kl"]["z"]["nats_per_datum"]):
         assert f"{value:.2f}" in found.words
-    assert found.words.count(f"{metrics['mig']['value']:.3f}") == 2
+    assert found.words.count(f"{metrics['mig']['value']:.3f}") >= 2
     assert f"{metrics['rmig']['value']:.3f}" in found.words
     assert metrics["mig"]["estimator"] in found.words
     assert "95 % interval" in found.said

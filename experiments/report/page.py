@@ -113,8 +113,9 @@ def _shown(
         if data is not None and codes is not None:
             try:
                 diagnosis = q.diagnose(*data.batch(codes.index[:DIAGNOSED]), particles=PARTICLES)
-                drawn = Markup(pictures.svg(plots.diagnosis(diagnosis), "diagnosis"))
-                found["diagnosis"] = {"found": diagnosis, "svg": drawn}
+                figure = plots.diagnosis(diagnosis)
+                figure.suptitle("")  # the problems stand above it in the page
+                found["diagnosis"] = {"found": diagnosis, "svg": Markup(pictures.svg(figure, "diagnosis"))}
             except (SiteError, ArgumentError) as error:
                 notes.append(f"There is no diagnosis: {error}")
     return found
@@ -156,16 +157,20 @@ def _tiles(source: Source, metrics: Mapping[str, Any], rows: list[Row]) -> Itera
     of = f"of {source.planned:,}" if source.planned else ""
     yield Tile("steps", f"{source.step:,}", of)
     if error := metrics.get("reconstruction"):
-        yield Tile("reconstruction", f"{error['nats_per_datum']:.2f}", "nats per datum, -log p(x | latents)")
+        yield Tile("reconstruction", _number(error["nats_per_datum"]), "nats per datum, -log p(x | latents)")
     for site, kl in metrics.get("kl", {}).items():
         aim = metrics.get("set_point", {}).get(site)
         note = "nats per datum" + (f", set point {aim:.2f}" if aim is not None else "")
-        yield Tile(f"KL of {site}", f"{kl['nats_per_datum']:.2f}", note)
+        yield Tile(f"KL of {site}", _number(kl["nats_per_datum"]), note)
     for row in rows[:1]:
         note = f"95 % interval {row.interval[0]:.3f} to {row.interval[1]:.3f}" if row.interval else ""
         yield Tile(row.name, f"{row.value:.3f}", note)
     if (seconds := metrics.get("training", {}).get("seconds")) is not None:
         yield Tile("training", f"{seconds:,.0f}", "seconds, of the last command")
+
+
+def _number(value: float) -> str:
+    return f"{value:,.2f}" if abs(value) < 1e5 else f"{value:.3g}"
 
 
 def _provenance(source: Source) -> dict[str, Any]:
