@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ppl_disent.errors import SiteError, check_whole
 from ppl_disent.pair import Pair, seeded
-from ppl_disent.sites import latents
+from ppl_disent.sites import common_latents, latents
 
 Floats = npt.NDArray[np.float64]
 LEVEL = 0.01  # of the test, over all quantities together
@@ -87,14 +87,14 @@ def calibrate(pair: Pair, conditions: tuple[Tensor, ...], n: int, draws: int, ro
         batch = pair.generated(n, conditions)
         many = max(1, rows // draws)
         parts = [_ranked(pair, tuple(f[i : i + many] for f in batch), draws) for i in range(0, n, many)]
-    found = {name: [torch.cat(t).numpy() for t in zip(*(part[name] for part in parts))] for name in parts[0]}
-    ranks = {name: rank for name, (rank, _) in found.items()}
+    found = {name: [torch.cat(t) for t in zip(*(part[name] for part in parts))] for name in parts[0]}
+    ranks = {name: rank.numpy() for name, (rank, _) in found.items()}
     counts = np.stack([np.bincount(rank, minlength=draws + 1) for rank in ranks.values()])
     null = simulated(n, draws, seed)
     p = dict(zip(ranks, p_values(counts, null)))
     rows_of = {
-        name: {"p_value": p[name], "bias": z.mean(), "spread": z.std(ddof=1)} | _coverage(rank, draws)
-        for name, (rank, z) in found.items()
+        name: {"p_value": p[name], "bias": float(z.mean()), "spread": float(z.std())} | _coverage(ranks[name], draws)
+        for name, (_, z) in found.items()
     }
     table = pd.DataFrame.from_dict(rows_of, orient="index")
     # With more quantities than simulations can resolve, the smallest p-value there is counts.
@@ -107,17 +107,18 @@ def _ranked(pair: Pair, batch: tuple[Tensor, ...], draws: int) -> dict[str, tupl
     """For each quantity of some data made by the model, rank and standardised deviation of the truth, ``(n,)`` each."""
     n = len(batch[0])
     truth = poutine.trace(poutine.uncondition(pair.model)).get_trace(*batch)
-    site = pair.observed(truth)
-    batch = (truth.nodes[site]["value"].reshape(batch[0].shape), *batch[1:])
+    made = [name for name, site in latents(truth).items() if site["infer"].get("was_observed")]
+    x = truth.nodes[made[0]]["value"] if len(made) == 1 else None
+    if x is None or x.numel() != batch[0].numel():
+        raise SiteError(f"observed are {made}: expected one site, with the values of the first field of a batch.")
+    batch = (x.reshape(batch[0].shape).to(batch[0].dtype), *batch[1:])
     many = tuple(field.repeat(draws, *[1] * (field.dim() - 1)) for field in batch)
     guide = poutine.trace(pair.guide).get_trace(*many)
     model = poutine.trace(poutine.replay(pair.model, trace=guide)).get_trace(*many)
-    fits = [trace.nodes[site]["fn"].log_prob(trace.nodes[site]["value"]) for trace in (truth, model)]
-    pairs = {FIT: (fits[0], fits[1])}
-    for name in latents(poutine.trace(pair.model).get_trace(*batch)):
-        if name not in latents(guide):
-            raise SiteError(f"latent {name!r} of the model is missing in the guide.")
-        own, drawn = truth.nodes[name]["value"], guide.nodes[name]["value"]
+    own, drawn = (trace.nodes[made[0]]["fn"].log_prob(trace.nodes[made[0]]["value"]) for trace in (truth, model))
+    pairs = {FIT: (own, drawn)}
+    for name, site in common_latents(model, guide).items():
+        own, drawn = truth.nodes[name]["value"], site["value"]
         if len(own) != n or len(drawn) != draws * n:
             raise SiteError(f"{name!r}: got values of shape {tuple(own.shape)}, expected some for each datum.")
         own, drawn = own.reshape(n, -1), drawn.reshape(draws * n, -1)

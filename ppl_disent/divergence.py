@@ -79,8 +79,8 @@ class TwoSamples(NamedTuple):
 
     Attributes:
         mmd2: The unbiased estimate of the squared maximum mean discrepancy; may be negative.
-        threshold: What it exceeds in 1 % of the cases if both samples have one law.
-        p_value: How often it would be as large as this.
+        threshold: The largest of the permutations.
+        p_value: How often it would be as large if both samples had one law; at least ``1 / (permutations + 1)``.
         bandwidth: Of the kernel, in standard deviations of a coordinate.
     """
 
@@ -129,7 +129,7 @@ def two_samples(a: Tensor, b: Tensor, *, seed: int, points: int = 1000, permutat
     labels = np.stack([first, *(rng.permutation(first) for _ in range(permutations))], 1)
     found, *null = _unbiased(_kernel(distance, bandwidth), labels)
     above = 1 + int((np.array(null) >= found).sum())
-    return TwoSamples(float(found), float(np.quantile(null, 0.99)), above / (permutations + 1), bandwidth)
+    return TwoSamples(float(found), float(max(null)), above / (permutations + 1), bandwidth)
 
 
 def _kernel(distance: Tensor, bandwidth: float) -> npt.NDArray[np.float64]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import pyro
 import torch
 from pyro import poutine
@@ -72,9 +73,9 @@ class Pair:
         known = {n: s for n, s in trace.nodes.items() if s["type"] == "sample" and not site_is_subsample(s)}
         if unknown := sites.keys() - known.keys():
             raise SiteError(f"no site {sorted(unknown)} in the model; there are {sorted(known)}.")
-        return known[self.observed(trace)]["fn"]
+        return known[self._observed(trace, sites)]["fn"]
 
-    def observed(self, trace: Trace) -> str:
+    def _observed(self, trace: Trace, sites: dict[str, Tensor]) -> str:
         """The site that is decoded: ``x``, or the only one observed."""
         if "x" in trace.nodes:
             return "x"
@@ -143,10 +144,14 @@ class Pair:
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Draws within are those of a seed; afterwards torch's generators are as they were."""
+    """Draws within are those of a seed; afterwards torch's generators are as they were.
+
+    They are not those of ``torch.manual_seed(seed)``: data made with it would be correlated with them.
+    """
     check_whole(0, seed=seed)
+    own = int(np.random.SeedSequence((seed, 1)).generate_state(1, np.uint64)[0]) >> 1
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-        torch.manual_seed(seed)
+        torch.manual_seed(own)
         yield
 
 

@@ -228,13 +228,11 @@ class Posterior:
             ArgumentError: For a number below its least, or fewer than two data.
 
         Example:
-            >>> method = ppl_disent.vae((1, 4, 4), latent_dim=2)
-            >>> q = ppl_disent.Posterior(method.model, method.guide)
-            >>> found = q.diagnose(torch.rand(50, 1, 4, 4), particles=100)
-            >>> found.ok  # it has not been trained
+            >>> import torch, ppl_disent as pd
+            >>> method = pd.vae((1, 4, 4), latent_dim=2)
+            >>> q = pd.Posterior(method.model, method.guide)
+            >>> q.diagnose(torch.rand(50, 1, 4, 4), particles=100).ok  # it has not been trained
             False
-            >>> list(found.sites.index), len(found.coordinates)
-            (['z'], 2)
         """
         from ppl_disent.diagnosis import diagnose
 
@@ -247,8 +245,8 @@ class Posterior:
         """Whether the guide finds the latents that data were made from: see :class:`ppl_disent.Calibration`.
 
         Draws latents and x from the model and asks how the former rank among draws from the guide. It tells of data of
-        the model, and of them all together: a guide that is too wide here and too narrow there may pass. Whether it is
-        right on data of yours, datum by datum, is :meth:`diagnose`.
+        the model (black and white from a Bernoulli trained on grey), and of them all together: a guide that is too wide
+        here and too narrow there may pass. Whether it is right on data of yours, one by one, is :meth:`diagnose`.
 
         Args:
             *conditions: What the model takes beside x, ``(n, ...)`` tensors.
@@ -263,8 +261,9 @@ class Posterior:
                 data are known.
 
         Example:
-            >>> method = ppl_disent.vae((1, 4, 4), latent_dim=2)
-            >>> q = ppl_disent.Posterior(method.model, method.guide, shapes=[((1, 4, 4), torch.float32)])
+            >>> import torch, ppl_disent as pd
+            >>> method = pd.vae((1, 4, 4), latent_dim=2)
+            >>> q = pd.Posterior(method.model, method.guide, shapes=[((1, 4, 4), torch.float32)])
             >>> q.calibrate(n=100).ok  # it has not been trained
             False
         """

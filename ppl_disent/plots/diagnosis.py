@@ -56,7 +56,7 @@ def diagnosis(found: Diagnosis, *, shown: int = 24) -> Figure:
     spread.set_xticks(where, sites.index, fontsize=7)
     spread.set_xlim(-0.8, max(len(sites), 3) - 0.2)
     spread.set_ylabel("squared MMD from the prior")
-    spread.set_title("spread over the data\n(dashed: 99 % of chance)", fontsize=9)
+    spread.set_title("spread over the data\n(dashed: the most by chance)", fontsize=9)
     _tidy(kl, spread)
     return figure
 
@@ -64,22 +64,22 @@ def diagnosis(found: Diagnosis, *, shown: int = 24) -> Figure:
 def _evidence(part: Figure | SubFigure, evidence: Evidence) -> None:
     """A point for each datum: its weights, and what the ELBO lacks."""
     weights, gaps = part.subplots(1, 2)
-    khat, ess = evidence.khat.clamp(-1, 2).numpy(), (evidence.ess / evidence.particles).numpy()
-    value, gap = evidence.value.numpy(), evidence.gap.numpy()
-    bad = (evidence.khat > evidence.limit).numpy()
+    known = (evidence.value.isfinite() & evidence.gap.isfinite()).numpy()
+    khat, value, gap, ess = (t.numpy()[known] for t in (evidence.khat, evidence.value, evidence.gap, evidence.ess))
+    bad, khat, ess = khat > evidence.limit, khat.clip(-1, 2), ess / evidence.particles
     for own, colour, marker in ((~bad, GOOD, "o"), (bad, BAD, "^")):
         style = {"s": 9, "lw": 0, "alpha": 0.6, "color": colour, "marker": marker}
         weights.scatter(khat[own], ess[own], **style)
         gaps.scatter(value[own], gap[own], **style)
     weights.axvline(evidence.limit, color="black", ls="--", lw=1)
     weights.axhline(0.1, color="black", ls=":", lw=1)
-    weights.set(xlim=(min(0, khat.min()) - 0.1, max(1, khat.max()) + 0.1), yscale="log")
+    weights.set(xlim=(khat.min(initial=0) - 0.1, khat.max(initial=1) + 0.1), yscale="log")
     weights.set_ylim(0.7 / evidence.particles, 1.5)
     weights.set(xlabel="k-hat, within -1 and 2", ylabel=f"effective share of {evidence.particles} particles")
     weights.set_title(f"weights: k-hat good left of {evidence.limit:.2f}, particles above 0.1", fontsize=9)
     gaps.set(xlabel="log p(x), nats", ylabel="log p(x) - ELBO, nats")
     gaps.set_title(f"gap: {float(evidence.gap.mean()):.3g} nats on average", fontsize=9)
-    gaps.set_ylim(1.05 * min(-0.01, gap.min()), 1.05 * max(0.1, gap.max()))
+    gaps.set_ylim(1.05 * gap.min(initial=-0.01), 1.05 * gap.max(initial=0.1))
     _tidy(weights, gaps)
 
 
@@ -100,7 +100,7 @@ def calibration(found: Calibration, *, shown: int = 8, bins: int = 20) -> Figure
     height = 1.7 * deep + 2.9 + 0.17 * len(heading.splitlines())
     figure = Figure(figsize=(9, height), dpi=150, layout="constrained")
     figure.suptitle(heading, fontsize=8, x=0.01, ha="left")
-    top, bottom = figure.subfigures(2, 1, height_ratios=(1.7 * deep, 2.9))
+    top, bottom = figure.subfigures(2, 1, squeeze=False, height_ratios=(1.7 * deep, 2.9))[:, 0]
     panels = iter(top.subplots(deep, columns, sharex=True, sharey=True, squeeze=False).flat)
     groups = np.array_split(np.arange(draws + 1), min(bins, draws + 1))
     edges = np.array([group[0] for group in groups] + [draws + 1])
@@ -115,7 +115,7 @@ def calibration(found: Calibration, *, shown: int = 8, bins: int = 20) -> Figure
         panel.set_visible(False)
     top.axes[0].set_ylim(0, max(2, top.axes[0].get_ylim()[1]))
     top.supxlabel("rank of the truth among the draws (grey: 99 % of uniform ranks)", fontsize=8)
-    top.supylabel("over expected", fontsize=8)
+    top.supylabel("count over expected", fontsize=8)
     apart, coverage = bottom.subplots(1, 2)
     share = np.arange(1, draws + 2) / (draws + 1)
     apart.fill_between(share, found.band[0] - share, found.band[1] - share, color="black", alpha=0.15, lw=0)
@@ -131,7 +131,8 @@ def calibration(found: Calibration, *, shown: int = 8, bins: int = 20) -> Figure
     error = 2.576 * np.sqrt(nominal * (1 - nominal) / n)
     coverage.fill_between(nominal, nominal - error, nominal + error, color="black", alpha=0.15, lw=0)
     coverage.plot(nominal, nominal, color="black", lw=0.8)
-    coverage.set(xlabel="a central interval should hold", ylabel="it holds", xticks=nominal, xticklabels=levels)
+    coverage.set(xlabel="a central interval should hold", ylabel="it holds")
+    coverage.set_xticks(nominal, levels, rotation=45)
     coverage.set_title("coverage", fontsize=9)
     apart.legend(frameon=False, fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
     _tidy(*top.axes, apart, coverage)
