@@ -74,6 +74,8 @@ from ppl_disent.run import Run as Run
 from ppl_disent.svi import SVI as SVI
 from ppl_disent.svi import pyro_pair as pyro_pair
 from ppl_disent.total_correlation import TotalCorrelation as TotalCorrelation
+from ppl_disent.tracking import JSONL as JSONL
+from ppl_disent.tracking import TensorBoard as TensorBoard
 
 if TYPE_CHECKING:
     from ppl_disent import manifold as manifold

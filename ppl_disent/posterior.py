@@ -271,3 +271,20 @@ class Posterior:
 
         with self._pair.quiet():
             return calibrate(self._pair, conditions, n, draws, rows, seed)
+
+    def explore(self, *batch: Tensor, label_names: Sequence[str] = ()) -> Any:
+        """Latent values moved by hand in a notebook, beside the datum: see :func:`ppl_disent.explore.explore`.
+
+        Args:
+            *batch: The fields that the guide takes, some tens of data, x first: images.
+            label_names: What the labels are called.
+
+        Raises:
+            ArgumentError: For x that are no images, names that are not one a label, or where ipywidgets is missing.
+
+        Example:
+            >>> q.explore(*data.batch(range(50)), label_names=data.label_names)  # doctest: +SKIP
+        """
+        from ppl_disent.explore import explore
+
+        return explore(self, batch, label_names)
