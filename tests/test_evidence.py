@@ -10,47 +10,12 @@ import pyro.distributions as dist
 import pytest
 import torch
 from torch import nn
-from torch.distributions import MultivariateNormal
 
 import ppl_disent as pd
 from ppl_disent.evidence import pareto_khat
+from tests.linear import D, Guide, Linear, Z
 
-D, Z, SIGMA, N = 4, 2, 0.6, 7
-
-
-class Linear(nn.Module):
-    """z ~ N(0, I), x ~ N(W z, sigma^2 I), whose evidence and posterior are known."""
-
-    def __init__(self):
-        super().__init__()
-        self.W = nn.Parameter(torch.randn(D, Z, generator=torch.Generator().manual_seed(0)))
-
-    def forward(self, x):
-        with pyro.plate("data", len(x)):
-            z = pyro.sample("z", dist.Normal(torch.zeros(len(x), Z), 1.0).to_event(1))
-            pyro.sample("x", dist.Normal(z @ self.W.T, SIGMA).to_event(1), obs=x)
-
-    def posterior(self, x):
-        precision = torch.eye(Z) + self.W.T @ self.W / SIGMA**2
-        return (x @ self.W / SIGMA**2) @ precision.inverse(), precision.inverse()
-
-    def evidence(self, x):
-        return MultivariateNormal(torch.zeros(D), self.W @ self.W.T + SIGMA**2 * torch.eye(D)).log_prob(x).detach()
-
-
-class Guide(nn.Module):
-    """The exact posterior, scaled and shifted."""
-
-    def __init__(self, model, scale=1.0, shift=0.0):
-        super().__init__()
-        self.model, self.scale, self.shift = [model], scale, shift
-        self.none = nn.Parameter(torch.zeros(()))
-
-    def forward(self, x):
-        mean, covariance = self.model[0].posterior(x)
-        q = dist.MultivariateNormal(mean + self.shift, self.scale**2 * covariance)
-        with pyro.plate("data", len(x)):
-            pyro.sample("z", q)
+N = 7
 
 
 def found(scale=1.0, shift=0.0, particles=2000, **options):
