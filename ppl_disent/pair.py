@@ -11,7 +11,7 @@ from typing import Any
 import pyro
 import torch
 from pyro import poutine
-from pyro.distributions import Distribution
+from pyro.distributions import Delta, Distribution
 from pyro.poutine import Trace
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
@@ -63,6 +63,19 @@ class Pair:
     def means(self, batch: tuple[Tensor, ...]) -> dict[str, Tensor]:
         """The guide's mean of each latent site of the model, ``{site: (n, ...)}``."""
         return values_of(self.guide_at_mean(batch))
+
+    def at_rows(self, index: Tensor) -> Pair:
+        """The pair for the rows ``index`` of a batch, which may be repeated.
+
+        It is another one only for a guide that knows its data by their place: such a guide has ``at_rows(index)``.
+        """
+        own = getattr(self.guide, "at_rows", None)
+        return self if own is None else Pair(self.model, own(index), shapes=self.shapes)
+
+    def traces(self, batch: tuple[Tensor, ...]) -> tuple[Trace, Trace]:
+        """A draw of the guide for each datum, and the model at it."""
+        guide_trace = poutine.trace(self.guide).get_trace(*batch)
+        return guide_trace, poutine.trace(poutine.replay(self.model, trace=guide_trace)).get_trace(*batch)
 
     def decode(self, model: Any, batch: tuple[Tensor, ...], sites: dict[str, Tensor]) -> Distribution:
         """The distribution of x in the model, or the model under handlers, at latent values.
@@ -133,3 +146,41 @@ class AtMean(Messenger):
 def values_of(trace: Trace) -> dict[str, Tensor]:
     """The values of a trace's latent sites, without those that only an autoguide has."""
     return {name: site["value"] for name, site in latents(trace).items() if not site["infer"].get("is_auxiliary")}
+
+
+def log_density(trace: Trace, name: str, rows: int) -> Tensor:
+    """The log density of a site for each datum, ``(rows,)``.
+
+    Raises:
+        SiteError: For a point mass, or where it is not one number for each datum.
+    """
+    site = trace.nodes[name]
+    base = site["fn"]
+    while hasattr(base, "base_dist"):
+        base = base.base_dist
+    # An autoguide's point mass at the image of what it drew has a density: that of the image.
+    if isinstance(base, Delta) and not site["is_observed"] and f"{name}_unconstrained" not in trace.nodes:
+        raise SiteError(f"{name!r}: a point mass in the guide has no density, so there are no weights.")
+    log_p: Tensor = site["fn"].log_prob(site["value"])
+    if log_p.shape != (rows,):
+        got = tuple(log_p.shape)
+        raise SiteError(f"{name!r}: got a log density of shape {got}, expected one number for each datum.")
+    return log_p
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Random numbers from a seed on; the random state is as before afterwards.
+
+    Raises:
+        ArgumentError: For what is no seed.
+    """
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
+        raise ArgumentError("seed", got=seed, expected="an integer from 0 to 2^63 - 1")
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices):
+        torch.default_generator.manual_seed(seed)
+        if devices:
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
+        yield

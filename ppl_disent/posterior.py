@@ -215,3 +215,35 @@ class Posterior:
 
         with self._pair.quiet():
             return log_evidence(self._pair, self._pair.on_device(batch), particles, rows)
+
+    def to_arviz(self, *batch: Tensor, draws: int = 100, predictive: int | None = None, **options: Any) -> Any:
+        """Draws, densities and data for ArviZ: an ``InferenceData``, or from version 1 on a ``DataTree``.
+
+        The groups are ``posterior`` and ``prior`` (given the conditions), ``posterior_predictive`` and
+        ``prior_predictive``, ``log_likelihood``, ``sample_stats``, ``observed_data``, and ``constant_data`` for the
+        conditions. Axes are ``chain``, ``draw``, ``datum`` and a site's own: ``z_dim``, or ``channel``, ``row`` and
+        ``column``. ``sample_stats`` has for each draw and datum, in nats, ``log_lik``, ``log_prior``, their sum ``lp``,
+        ``log_q``, and the importance weight ``log_weight``; not the last two for a point mass.
+
+        Args:
+            *batch: The fields that the guide takes, n data.
+            draws: Of the latents, independent ones in one chain.
+            predictive: How many of them x is drawn for; as many as ``memory`` allows by default.
+            **options: ``groups``, some of those above; ``constants``, ``{name: (n, ...) values}`` such as factors, for
+                ``constant_data``; ``dims`` and ``coords``, names for axes and labels along them, as in ArviZ's
+                ``from_dict``; ``history``, a run's, as the group ``training``; ``seed``; ``memory``, bytes that the
+                answer may take, 2^30 by default; ``rows``, draws times data made at a time, 1000 by default.
+
+        Raises:
+            ArgumentError: For an argument out of its range, or an answer of more bytes than ``memory``.
+
+        Example:
+            >>> from ppl_disent import Posterior, vae
+            >>> method = vae((6,), latent_dim=2)
+            >>> found = Posterior(method.model, method.guide).to_arviz(torch.rand(5, 6), draws=30)
+            >>> dict(found.posterior.sizes)
+            {'chain': 1, 'draw': 30, 'datum': 5, 'z_dim': 2}
+        """
+        from ppl_disent.export import to_arviz
+
+        return to_arviz(self._pair, batch, draws=draws, predictive=predictive, **options)

@@ -54,6 +54,10 @@ class Run:
         """The fitted pair, ready for questions."""
         return Posterior(self.model, self.guide, shapes=self.shapes)
 
+    def to_arviz(self, *batch: Tensor, **options: Any) -> Any:
+        """As :meth:`Posterior.to_arviz`, with the history, controllers' records included, as the group ``training``."""
+        return self.posterior.to_arviz(*batch, history=self.history, **options)
+
     @classmethod
     def load(cls, path: str | Path, method: Any = None, *, device: str | torch.device = "cpu") -> Run:
         """Opens a run again.
