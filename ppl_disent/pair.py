@@ -168,6 +168,8 @@ class AtMean(Messenger):
 
 def shapes_of(batch: tuple[Tensor, ...]) -> tuple[tuple[tuple[int, ...], torch.dtype], ...]:
     """Shape and dtype of each batch field for one datum."""
+    if not batch or any(t.dim() < 1 for t in batch):
+        raise ArgumentError("batch", got=[tuple(t.shape) for t in batch], expected="tensors with the batch first")
     return tuple((tuple(t.shape[1:]), t.dtype) for t in batch)
 
 

@@ -107,7 +107,7 @@ def refine(pair: Pair, batch: tuple[Tensor, ...], steps: int, lr: float, particl
         for site, joint in fitted[kind].items():
             if not joint.isfinite().all():
                 raise NonFiniteError(steps, f"{kind} of {site!r}", float("nan"), "Lower lr?")
-    return PerDatum(**fitted, batch=batch)
+    return PerDatum(fitted["loc"], fitted["log_scale"], batch)
 
 
 def _start(pair: Pair, batch: tuple[Tensor, ...]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

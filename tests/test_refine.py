@@ -50,10 +50,10 @@ def test_a_bad_guide_is_refined_to_the_best_gaussian(diagonal):
     before, evidence = q.log_evidence(x, particles=5000), model.evidence(x)
     torch.testing.assert_close(evidence - before.elbo, gap(model, x, q.encode(x)["z"]), rtol=0.05, atol=0.05)
 
-    refined = q.refine(x)
+    refined = q.refine(x, particles=64)
     mean, covariance = (t.detach() for t in model.posterior(x))
     code = refined.encode(x)["z"]
-    torch.testing.assert_close(code.mean, mean, rtol=0, atol=0.015)
+    torch.testing.assert_close(code.mean, mean, rtol=0, atol=0.01)
     best = (1 / covariance.inverse().diagonal()).expand(N, Z)
     torch.testing.assert_close(code.variance, best, rtol=0.1, atol=0)
     after = refined.log_evidence(x, particles=5000)
@@ -86,7 +86,7 @@ def test_draws_of_a_refined_posterior_for_arviz():
     model, x = Linear(), torch.randn(N, D)
     refined = pd.Posterior(model, Off(off)).refine(x, steps=20)
     code = refined.encode(x)["z"]
-    z = torch.from_numpy(refined.to_arviz(x, draws=2000, rows=7)["posterior"]["z"].to_numpy()[0]).double()
+    z = torch.from_numpy(refined.to_arviz(x, draws=800, rows=18)["posterior"]["z"].to_numpy()[0]).double()
     torch.testing.assert_close(z.mean(0), code.mean, rtol=0, atol=0.1)
     torch.testing.assert_close(z.std(0), code.stddev, rtol=0.1, atol=0)
 
@@ -94,8 +94,8 @@ def test_draws_of_a_refined_posterior_for_arviz():
 def test_many_data_are_refined_in_parts(monkeypatch):
     model, x = Linear(), torch.randn(N, D)
     monkeypatch.setattr("ppl_disent.refine.ROWS", 16)
-    code = pd.Posterior(model, Off(off)).refine(x).encode(x)["z"]
-    torch.testing.assert_close(code.mean, model.posterior(x)[0].detach(), rtol=0, atol=0.015)
+    code = pd.Posterior(model, Off(off)).refine(x, steps=300).encode(x)["z"]
+    torch.testing.assert_close(code.mean, model.posterior(x)[0].detach(), rtol=0, atol=0.05)
 
 
 def test_other_data_are_refused():
