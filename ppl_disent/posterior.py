@@ -249,7 +249,7 @@ class Posterior:
         return to_arviz(self._pair, batch, draws=draws, predictive=predictive, **options)
 
     def refine(
-        self, *batch: Tensor, steps: int = 500, lr: float = 0.05, particles: int = 8, seed: int = 0
+        self, *batch: Tensor, steps: int = 500, lr: float = 0.02, particles: int = 8, seed: int = 0
     ) -> Posterior:
         """The posterior of these data with a Gaussian of its own for each datum and latent site, no longer amortised.
 

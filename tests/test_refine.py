@@ -50,7 +50,7 @@ def test_a_bad_guide_is_refined_to_the_best_gaussian(diagonal):
     before, evidence = q.log_evidence(x, particles=5000), model.evidence(x)
     torch.testing.assert_close(evidence - before.elbo, gap(model, x, q.encode(x)["z"]), rtol=0.05, atol=0.05)
 
-    refined = q.refine(x, particles=64)
+    refined = q.refine(x, steps=1000, particles=64)
     mean, covariance = (t.detach() for t in model.posterior(x))
     code = refined.encode(x)["z"]
     torch.testing.assert_close(code.mean, mean, rtol=0, atol=0.01)
@@ -66,7 +66,7 @@ def test_a_bad_guide_is_refined_to_the_best_gaussian(diagonal):
 
 def test_a_refined_posterior_answers_the_other_questions():
     model, x = Linear(), torch.randn(N, D)
-    refined = pd.Posterior(model, Off(off)).refine(x, steps=100)
+    refined = pd.Posterior(model, Off(off)).refine(x, steps=200, lr=0.05)
     code = refined.encode(x)["z"]
     torch.testing.assert_close(refined.reconstruct(x), refined.decode(x, z=code.mean).mean)
     assert refined.decode(z=code.mean).mean.shape == (N, D)
@@ -86,15 +86,15 @@ def test_draws_of_a_refined_posterior_for_arviz():
     model, x = Linear(), torch.randn(N, D)
     refined = pd.Posterior(model, Off(off)).refine(x, steps=20)
     code = refined.encode(x)["z"]
-    z = torch.from_numpy(refined.to_arviz(x, draws=800, rows=18)["posterior"]["z"].to_numpy()[0]).double()
-    torch.testing.assert_close(z.mean(0), code.mean, rtol=0, atol=0.1)
-    torch.testing.assert_close(z.std(0), code.stddev, rtol=0.1, atol=0)
+    z = torch.from_numpy(refined.to_arviz(x, draws=400, rows=32)["posterior"]["z"].to_numpy()[0]).double()
+    torch.testing.assert_close(z.mean(0), code.mean, rtol=0, atol=0.15)
+    torch.testing.assert_close(z.std(0), code.stddev, rtol=0.2, atol=0)
 
 
 def test_many_data_are_refined_in_parts(monkeypatch):
     model, x = Linear(), torch.randn(N, D)
     monkeypatch.setattr("ppl_disent.refine.ROWS", 16)
-    code = pd.Posterior(model, Off(off)).refine(x, steps=300).encode(x)["z"]
+    code = pd.Posterior(model, Off(off)).refine(x, steps=300, lr=0.05).encode(x)["z"]
     torch.testing.assert_close(code.mean, model.posterior(x)[0].detach(), rtol=0, atol=0.05)
 
 
