@@ -31,7 +31,7 @@ def to_arviz(
     coords: Mapping[str, Any] | None = None,
     history: pd.DataFrame | None = None,
     seed: int = 0,
-    memory: float = 2**30,
+    memory: float = 8e8,
     rows: int = 1000,
 ) -> Any:
     """As :meth:`ppl_disent.Posterior.to_arviz`."""

@@ -232,7 +232,7 @@ class Posterior:
             **options: ``groups``, some of those above; ``constants``, ``{name: (n, ...) values}`` such as factors, for
                 ``constant_data``; ``dims`` and ``coords``, names for axes and labels along them, as in ArviZ's
                 ``from_dict``; ``history``, a run's, as the group ``training``; ``seed``; ``memory``, bytes that the
-                answer may take, 2^30 by default; ``rows``, draws times data made at a time, 1000 by default.
+                answer may take, 8e8 by default; ``rows``, draws times data made at a time, 1000 by default.
 
         Raises:
             ArgumentError: For an argument out of its range, or an answer of more bytes than ``memory``.
