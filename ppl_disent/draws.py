@@ -17,6 +17,7 @@ import torch
 from pyro import poutine
 from pyro.poutine import Trace
 from pyro.poutine.messenger import Messenger
+from pyro.poutine.uncondition_messenger import UnconditionMessenger
 from torch import Tensor
 
 from ppl_disent.errors import ArgumentError, SiteError
@@ -87,7 +88,7 @@ def collect(
     wanted = set(GROUPS if groups is None else groups)
     if not wanted or not wanted <= set(GROUPS):
         raise ArgumentError("groups", got=groups, expected=f"some of {GROUPS}")
-    _check_batch(pair, batch)
+    pair.check(batch)
     n = len(batch[0])
     every = torch.arange(n, device=pair.device)
     some = every[:7]
@@ -149,15 +150,15 @@ def _answers(
         if (predictive := f"{group}_predictive") in wanted and few:
             given = {name: trace.nodes[name]["value"] for name in hidden if not _computed(trace.nodes[name])}
             given = {name: v[:few] if _local(trace.nodes[name], rows) else v for name, v in given.items()}
-            # In this order: a condition inside of `uncondition` would be forgotten.
-            model = poutine.condition(poutine.uncondition(pair.model), data=given)
+            # In this order: a condition inside of `Unobserved` would be forgotten.
+            model = poutine.condition(Unobserved()(pair.model), data=given)
             drawn = poutine.trace(model).get_trace(*(field[:few] for field in own))
             for name in seen:
                 yield Answer(predictive, name, drawn.nodes[name]["value"])
 
     yield from values("posterior", trace)
     if {"prior", "prior_predictive"} & set(wanted):
-        prior = poutine.trace(Until(hidden[-1])(poutine.uncondition(pair.model)))
+        prior = poutine.trace(Until(hidden[-1])(Unobserved()(pair.model)))
         with suppress(Until.Reached):
             prior(*own)
         yield from values("prior", prior.msngr.trace)
@@ -194,21 +195,12 @@ def _field_names(pair: Pair, count: int) -> list[str]:
     return [names[i] if i < len(names) else f"field_{i}" for i in range(count)]
 
 
-def _check_batch(pair: Pair, batch: tuple[Tensor, ...]) -> None:
-    """Raises :class:`ArgumentError` for a batch that the pair cannot take."""
-    lengths = [len(field) for field in batch]
-    if not batch or min(lengths) < 1 or len(set(lengths)) > 1:
-        raise ArgumentError("batch", got=lengths or "nothing", expected="fields of one length, at least 1")
-    for program in (pair.model, pair.guide):
-        try:
-            inspect.signature(program.forward).bind(*batch)
-        except TypeError as error:
-            expected = f"what {type(program).__name__} takes: {inspect.signature(program.forward)}"
-            raise ArgumentError("batch", got=f"{len(batch)} fields", expected=expected) from error
-    for i, (field, (shape, _)) in enumerate(zip(batch, pair.shapes or ())):
-        if field.shape[1:] != shape:
-            expected = f"(n, {', '.join(map(str, shape))})"
-            raise ArgumentError(f"batch[{i}]", got=tuple(field.shape), expected=expected)
+class Unobserved(UnconditionMessenger):
+    """Draws what is observed. Pyro's own would draw what is computed too, in a shape with the plates' sizes."""
+
+    def _pyro_sample(self, msg: Any) -> None:
+        if not _computed(msg):
+            super()._pyro_sample(msg)
 
 
 class Until(Messenger):

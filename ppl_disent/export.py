@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ppl_disent.draws import Groups, collect
 from ppl_disent.errors import ArgumentError
-from ppl_disent.pair import Pair, seeded
+from ppl_disent.pair import Pair
 
 
 def to_arviz(
@@ -31,7 +31,7 @@ def to_arviz(
     coords: Mapping[str, Any] | None = None,
     history: pd.DataFrame | None = None,
     seed: int = 0,
-    memory: float = 2**30,
+    memory: float = 8e8,
     rows: int = 1000,
 ) -> Any:
     """As :meth:`ppl_disent.Posterior.to_arviz`."""
@@ -45,7 +45,7 @@ def to_arviz(
         own = [f"{name}_dim"] if array.ndim == 2 else [f"{name}_dim_{i}" for i in range(array.ndim - 1)]
         given[name] = (["datum", *named.pop(name, own)], array)
     options: Any = {"draws": draws, "predictive": predictive, "groups": groups, "memory": memory, "rows": rows}
-    with pair.quiet(), seeded(seed, pair.device):
+    with pair.quiet(seed):
         found = collect(pair, batch, dims=named, **options)
     if given:
         found["constant_data"] = found.get("constant_data", {}) | given

@@ -21,9 +21,9 @@ from ppl_disent.elbo import TermELBO
 from ppl_disent.errors import ArgumentError, CheckpointError
 from ppl_disent.history import History
 from ppl_disent.optim import adam, describe, follow_layout
-from ppl_disent.pair import seeded
+from ppl_disent.pair import seeded, shapes_of
 from ppl_disent.precision import PRECISIONS, lowered, resolved
-from ppl_disent.run import Run, shapes_of
+from ppl_disent.run import Run
 from ppl_disent.svi import SVI, ManifoldOptim, check_programs
 from ppl_disent.validate import validated_step
 

@@ -4,8 +4,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import pyro
@@ -38,15 +39,19 @@ class Pair:
         self.model, self.guide, self.shapes = model, guide, shapes
 
     @contextmanager
-    def quiet(self) -> Iterator[None]:
-        """Without gradient, in eval mode, without validation, with a param store of its own; all of it restored."""
+    def quiet(self, seed: int | None = None) -> Iterator[None]:
+        """Without gradient, in eval mode, without validation, with a param store of its own; all of it restored.
+
+        With a seed, random numbers are those from it on, and the random state is restored too.
+        """
         modules = [m for program in (self.model, self.guide) for m in program.modules()]
         modes = [m.training for m in modules]
         self.model.eval()
         self.guide.eval()
         try:
             # A store of its own: a PyroParam takes the value of whatever bears its name in the global one.
-            with torch.no_grad(), pyro.validation_enabled(False), pyro.get_param_store().scope():
+            drawn = nullcontext() if seed is None else seeded(seed, self.device)
+            with torch.no_grad(), pyro.validation_enabled(False), pyro.get_param_store().scope(), drawn:
                 yield
         finally:
             for module, training in zip(modules, modes):
@@ -57,12 +62,30 @@ class Pair:
         batch = self.on_device(batch)
         if not batch:
             raise ArgumentError("batch", got="nothing", expected="the tensors that the guide takes")
-        self.shapes = self.shapes or tuple((tuple(t.shape[1:]), t.dtype) for t in batch)
+        self.shapes = self.shapes or shapes_of(batch)
         return poutine.trace(AtMean()(self.guide)).get_trace(*batch)
 
     def means(self, batch: tuple[Tensor, ...]) -> dict[str, Tensor]:
         """The guide's mean of each latent site of the model, ``{site: (n, ...)}``."""
         return values_of(self.guide_at_mean(batch))
+
+    def check(self, batch: tuple[Tensor, ...]) -> None:
+        """Raises :class:`ArgumentError` for a batch that the programs cannot take; remembers the first one's shapes."""
+        lengths = [len(field) for field in batch]
+        if not batch or min(lengths) < 1 or len(set(lengths)) > 1:
+            raise ArgumentError("batch", got=lengths or "nothing", expected="fields of one length, at least 1")
+        for program in (self.model, self.guide):
+            taken = inspect.signature(program.forward)
+            try:
+                taken.bind(*batch)
+            except TypeError:
+                expected = f"what {type(program).__name__} takes: {taken}"
+                raise ArgumentError("batch", got=f"{len(batch)} fields", expected=expected) from None
+        for i, (field, (shape, _)) in enumerate(zip(batch, self.shapes or ())):
+            if field.shape[1:] != shape:
+                expected = f"(n, {', '.join(map(str, shape))})"
+                raise ArgumentError(f"batch[{i}]", got=tuple(field.shape), expected=expected)
+        self.shapes = self.shapes or shapes_of(batch)
 
     def at_rows(self, index: Tensor) -> Pair:
         """The pair for the rows ``index`` of a batch, which may be repeated.
@@ -141,6 +164,13 @@ class AtMean(Messenger):
         except NotImplementedError:
             return
         msg["done"] = True
+
+
+def shapes_of(batch: tuple[Tensor, ...]) -> tuple[tuple[tuple[int, ...], torch.dtype], ...]:
+    """Shape and dtype of each batch field for one datum."""
+    if not batch or any(t.dim() < 1 for t in batch):
+        raise ArgumentError("batch", got=[tuple(t.shape) for t in batch], expected="tensors with the batch first")
+    return tuple((tuple(t.shape[1:]), t.dtype) for t in batch)
 
 
 def values_of(trace: Trace) -> dict[str, Tensor]:

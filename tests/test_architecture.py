@@ -32,7 +32,9 @@ LEVELS = {
     "ppl_disent.pair": 4,
     "ppl_disent.evidence": 5,
     "ppl_disent.draws": 5,
+    "ppl_disent.refine": 5,
     "ppl_disent.export": 6,
+    "ppl_disent.nuts": 6,
     "ppl_disent.posterior": 7,
     "ppl_disent.transfer": 8,
     "ppl_disent.run": 8,
@@ -51,7 +53,9 @@ FREE = {
     "ppl_disent.plots": {"ppl_disent.errors", "ppl_disent.posterior", "ppl_disent.run", "ppl_disent.transfer"},
 }
 # `A file over 300 lines must be argued for`: name it here with the reason.
-LONG: dict[str, str] = {}
+LONG: dict[str, str] = {
+    "ppl_disent/posterior.py": "every question to a posterior: mostly docstrings, the work is done elsewhere",
+}
 FILES = sorted(p for d in ("guides", "ppl_disent", "experiments", "benchmarks") for p in (ROOT / d).rglob("*.py"))
 
 
