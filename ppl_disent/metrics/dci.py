@@ -13,8 +13,9 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from ppl_disent.errors import ArgumentError
+from ppl_disent.metrics.bootstrap import with_interval
 from ppl_disent.metrics.held_out import check_varying, split, standardised
-from ppl_disent.metrics.information import Array, as_codes, as_factors, as_values, entropy
+from ppl_disent.metrics.information import Array, Indices, as_codes, as_factors, as_values, entropy
 from ppl_disent.metrics.predictors import PREDICTORS, Fit
 from ppl_disent.metrics.score import Score
 
@@ -29,6 +30,7 @@ def dci(
     protocol: Literal["regression", "classification"] | None = None,
     held_out: float = 1 / 3,
     seed: int = 0,
+    bootstrap: int = 0,
     factor_names: Sequence[str] | None = None,
 ) -> Score:
     """DCI: is every latent about one factor, every factor in one latent, and is every factor there at all?
@@ -69,13 +71,18 @@ def dci(
         estimator: The predictor.
         protocol: See above; by default ``"regression"`` for ``"lasso"``, else ``"classification"``.
         held_out: The share of points to test on.
-        seed: Of the split and of the predictor.
+        seed: Of the split, of the predictor and of the bootstrap.
+        bootstrap: Resamples for ``detail["interval"]`` of the disentanglement, see
+            :mod:`ppl_disent.metrics.bootstrap`; 0 for none. All predictors are fitted anew for each, on training points
+            and, where ``R`` is the permutation importance, held-out points that are drawn again each among themselves:
+            it costs that many scores.
         factor_names: K names; by default ``v0``, ``v1`` and so on.
 
     Returns:
         The disentanglement, in [0, 1]. ``detail`` has ``disentanglement``, ``completeness`` and ``informativeness``;
         ``informativeness_train``; ``importance`` ``(L, K)``; ``disentanglement_per_latent`` ``(L,)``; and, by the
-        factors' names, ``completeness_per_factor`` and ``informativeness_per_factor``.
+        factors' names, ``completeness_per_factor`` and ``informativeness_per_factor``; and ``interval`` where it was
+        asked for.
 
     Raises:
         ArgumentError: If shapes do not fit, a code is NaN or infinite, a factor has one value only (in all points or
@@ -134,7 +141,18 @@ def dci(
     }
     unit = "NRMSE, lower is better" if numeric else "accuracy"
     how = f"{estimator}, {protocol} (informativeness: {unit}), {len(train)} + {len(test)} points, seed {seed}"
-    return Score(disentanglement, {}, detail, how)
+    score = Score(disentanglement, {}, detail, how)
+
+    def resampled(some: Indices, others: Indices) -> float:
+        at, on = train[some], test[others]
+        again = np.zeros_like(importance)
+        for k, y in enumerate(values.T):
+            # A factor of which one value is left needs no latent.
+            if (y[at] != y[at[0]]).any():
+                again[:, k] = fit(z[at], y[at], z[on], y[on], seed)[0]
+        return concentration(again)[0]
+
+    return with_interval(score, resampled, len(train), len(test), bootstrap=bootstrap, seed=seed)
 
 
 def concentration(importance: Array) -> tuple[float, Array]:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from ppl_disent.metrics.bootstrap import with_interval
-from ppl_disent.metrics.information import Array, Indices, as_factors, entropy, mutual_information
+from ppl_disent.metrics.information import Array, Indices, as_factors, entropy, information_matrix
 from ppl_disent.metrics.rmig import as_normal, quantised_joint
 from ppl_disent.metrics.score import Score
 
@@ -69,7 +69,7 @@ def jemmig(
     v = as_factors(factors, factor_names, len(mean))
 
     def of(tables: list[Array]) -> tuple[Array, dict[str, object]]:
-        information = np.stack([mutual_information(table) for table in tables], axis=1)
+        information = information_matrix(tables)
         joint_entropy = np.stack([entropy(table.reshape(len(table), -1)) for table in tables], axis=1)
         known = np.array([entropy(table[0].sum(0)) for table in tables])
         top = np.argsort(-information, axis=0, kind="stable")[:2].T

@@ -19,8 +19,8 @@ from ppl_disent.metrics.information import (
     Indices,
     as_codes,
     equal_width_bins,
+    information_matrix,
     joint_counts,
-    mutual_information,
 )
 from ppl_disent.metrics.score import Score
 
@@ -77,7 +77,7 @@ def modularity_explicitness(
     v = several_factors(factors, factor_names, len(z))
     train, test = split(len(z), held_out, seed)
     binned = equal_width_bins(z, bins) - 1
-    information = np.stack([mutual_information(table) for table in joint_counts(binned, v)], axis=1)
+    information = information_matrix(joint_counts(binned, v))
     each = modularity_per_latent(information)
     value = float(each.mean())
     area = _explicitness(standardised(z.astype(np.float64), train), v, train, test)
@@ -93,8 +93,8 @@ def modularity_explicitness(
     score = Score(value, {}, detail, f"{how} regression, {len(train)} + {len(test)} points, seed {seed}")
 
     def resampled(rows: Indices) -> float:
-        tables = joint_counts(binned[rows], v.take(rows))
-        return float(modularity_per_latent(np.stack([mutual_information(t) for t in tables], axis=1)).mean())
+        again = information_matrix(joint_counts(binned[rows], v.take(rows)))
+        return float(modularity_per_latent(again).mean())
 
     return with_interval(score, resampled, len(z), bootstrap=bootstrap, seed=seed)
 
