@@ -3,10 +3,10 @@
 """How far a score could be off for want of points: 95 % bootstrap intervals, of every metric for which one is honest.
 
 ``bootstrap=200`` means the same everywhere: what a score averages over is drawn again with replacement 200 times, and
-``detail["interval"]`` is the interval of its value. What was made before the average stays as it is (bins, units, which
-latents are active, machines and classifiers, the split):
+``detail["interval"]`` is the interval of its value. What was made before the average stays as it is (bins, which latents
+are active, machines and classifiers, the split):
 
-- points: :func:`mig`, :func:`rmig`, :func:`jemmig`, :func:`modularity_explicitness` (its modularity), :func:`irs`,
+- points: :func:`mig`, :func:`rmig`, :func:`jemmig`, :func:`modularity_explicitness` (its modularity),
   :func:`infomec` (its InfoM, binned or discrete), :func:`sap` with the squared correlation,
   :func:`gaussian_total_correlation`, :func:`mean_mutual_information`;
 - points held out: :func:`sap` with machines;
@@ -15,9 +15,9 @@ latents are active, machines and classifiers, the split):
   learned, so that these are **fitted anew** for each resample, which costs as much as the score;
 - runs: :func:`udr`.
 
-Two are refused. Drawn points repeat, and a point that occurs twice is its own nearest neighbour: no interval of
-:func:`infomec` with ``"knn"``. No resample goes beyond the largest deviation of the points: none of :func:`irs` with
-``quantile=1``.
+Two have none, for it would not hold the truth. Drawn points repeat, and a point that occurs twice is its own nearest
+neighbour: not :func:`infomec` with ``"knn"``. No resample goes beyond the largest deviation of the points, which is the
+unit of :func:`irs`, and which grows with N: of normal codes 2 % of such intervals held the score of many points.
 
 An interval is the basic one: where resamples score between ``low`` and ``high`` (the 2.5th and the 97.5th percentile),
 it reaches from ``2 score - high`` to ``2 score - low``, within the range of the score. Resampling repeats points, which
