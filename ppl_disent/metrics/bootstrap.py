@@ -3,16 +3,16 @@
 """How far a score could be off for want of points: 95 % bootstrap intervals, of every metric for which one is honest.
 
 ``bootstrap=200`` means the same everywhere: what a score averages over is drawn again with replacement 200 times, and
-``detail["interval"]`` is the interval of its value. What was made before the average stays as it is (bins, which latents
-are active, machines and classifiers, the split):
+``detail["interval"]`` is the interval of its value. What was made before the average stays as it is (bins, active latents,
+machines and classifiers, the split):
 
 - points: :func:`mig`, :func:`rmig`, :func:`jemmig`, :func:`modularity_explicitness` (its modularity),
   :func:`infomec` (its InfoM, binned or discrete), :func:`sap` with the squared correlation,
   :func:`gaussian_total_correlation`, :func:`mean_mutual_information`;
 - points held out: :func:`sap` with machines;
 - evaluation votes or points: :func:`factor_vae_score`, :func:`beta_vae_score`;
-- training points and held-out points, each among themselves: :func:`dci`, whose score is what its predictors have
-  learned, so that these are **fitted anew** for each resample, which costs as much as the score;
+- training points: :func:`dci`, whose score is what its predictors have learned, so that these are **fitted anew** for
+  each resample, which costs as much as the score;
 - runs: :func:`udr`.
 
 Two have none, for it would not hold the truth. Drawn points repeat, and a point that occurs twice is its own nearest
@@ -36,19 +36,25 @@ from dataclasses import replace
 import numpy as np
 
 from ppl_disent.errors import ArgumentError
+from ppl_disent.metrics.information import Indices
 from ppl_disent.metrics.score import Score
 
 
 def with_interval(
-    score: Score, statistic: Callable[..., float], *points: int, bootstrap: int, seed: int, ceiling: float = 1.0
+    score: Score,
+    statistic: Callable[[Indices], float],
+    points: int,
+    *,
+    bootstrap: int,
+    seed: int,
+    ceiling: float = 1.0,
 ) -> Score:
     """A score with its 95 % interval in ``detail["interval"]``, a pair of floats from 0 to ``ceiling``.
 
     Args:
         score: That of all points.
-        statistic: From ``(n,)`` positions, drawn with replacement, to the score of these points; of one such array for
-            each of ``points``.
-        *points: n, how many there are; of several kinds that are drawn each among themselves, several.
+        statistic: From ``(points,)`` positions, drawn with replacement, to the score of these points.
+        points: How many there are.
         bootstrap: How many times to draw; 200 is enough for two digits. 0 leaves the score as it is.
         seed: Of the draws.
         ceiling: The largest score there is; the smallest is 0.
@@ -66,7 +72,7 @@ def with_interval(
     interval = (score.value, score.value)
     if math.isfinite(score.value):
         rng = np.random.default_rng(seed)
-        drawn = [statistic(*(rng.integers(n, size=n) for n in points)) for _ in range(bootstrap)]
+        drawn = [statistic(rng.integers(points, size=points)) for _ in range(bootstrap)]
         # Not interpolated, for resamples can be infinite.
         high, low = np.quantile(drawn, [0.025, 0.975], method="inverted_cdf")
         low, high = (min(ceiling, max(0.0, 2 * score.value - float(end))) for end in (low, high))
