@@ -73,9 +73,9 @@ METRICS = UNSUPERVISED | SAMPLED | SINGLE | SEVERAL
 LABELLED = SAMPLED.keys() | SINGLE.keys() | SEVERAL.keys()
 NUMERIC = {"dci, lasso", "sap, correlation", "irs"}
 
-V = np.tile(grid(3, 4), (5, 1))
+V = np.tile(grid(2, 3), (10, 1))
 Z = V + 0.1 * np.random.default_rng(0).normal(size=V.shape)
-SEEN = Z > 2.5
+SEEN = Z > 1.9
 # What is refused, by whom, and the arguments that are named.
 CASES: dict[str, tuple[Any, Any, Any, str]] = {
     "plain": (Z, V, (), ""),
@@ -86,7 +86,7 @@ CASES: dict[str, tuple[Any, Any, Any, str]] = {
     "latents far from 0": (Z + 1e6, V, (), ""),
     "tiny codes": (Z * 1e-30, V, (), ""),
     "integers": (V, V.astype(np.uint8), (), ""),
-    "booleans": (V > 1, V > 1, (), ""),
+    "booleans": (V > 0, V > 0, (), ""),
     "a single-valued factor": (Z, V * [1, 0], LABELLED, "factors|dataset"),
     "one factor": (Z, V[:, :1], SAMPLED.keys() | SEVERAL.keys(), "factors|dataset"),
     "continuous factors": (Z, Z[::-1].copy(), LABELLED - NUMERIC, "factors"),
@@ -109,13 +109,13 @@ def test_a_score_is_defined_or_its_argument_refused(name: str, case: str) -> Non
     if case == "too few codes" and name in SAMPLED:
         pytest.skip("its encoder gives the codes")
     if name in refused:
-        with pytest.raises(ArgumentError, match=f"^({argument}): got .*, expected "):
+        with pytest.raises(ArgumentError, match=f"(?s)^({argument}): got .*, expected "):
             METRICS[name](codes, factors)
         return
     score = METRICS[name](codes, factors)
     # Latents that are functions of others have an infinite total correlation.
-    singular = name == "gaussian_total_correlation" and case in ("more latents than factors", "booleans")
-    assert math.isfinite(score.value) or singular
+    singular = name == "gaussian_total_correlation" and case == "more latents than factors"
+    assert math.isfinite(score.value) != singular
     assert 0 <= score.value <= (1 + 1e-9 if name not in list(UNSUPERVISED)[:2] else math.inf)
     assert score.estimator
     assert type(float(score)) is float
@@ -130,7 +130,7 @@ def test_a_score_does_not_depend_on_what_holds_the_codes(name: str) -> None:
         assert rounded == pytest.approx(exact, abs=0.03)
     assert float(metric(Z.tolist(), V.tolist())) == pytest.approx(exact, abs=1e-12)
     assert float(metric(torch.tensor(Z, requires_grad=True), torch.tensor(V))) == pytest.approx(exact, abs=1e-12)
-    for codes in (half, torch.tensor(half), half.astype(np.float64).tolist()):
+    for codes in (half, torch.tensor(half)):
         assert float(metric(codes, V)) == pytest.approx(rounded, abs=1e-12)
     single = float(metric(half.astype(np.float32), V))
     assert single == pytest.approx(rounded, abs=1e-6)
@@ -169,7 +169,7 @@ def test_where_no_interval_would_hold_none_is_offered() -> None:
         m.infomec(Z, V, bootstrap=100)
 
 
-@pytest.mark.parametrize("estimator", ["gradient_boosting", "hist_gradient_boosting", "random_forest"])
+@pytest.mark.parametrize("estimator", ["gradient_boosting", "hist_gradient_boosting", "logistic"])
 def test_the_interval_of_dci_is_of_predictors_that_were_fitted_anew(estimator: str) -> None:
     noisy = V + 0.5 * np.random.default_rng(1).normal(size=V.shape)
     score = m.dci(noisy, V, estimator=estimator, bootstrap=2)  # type: ignore[arg-type]

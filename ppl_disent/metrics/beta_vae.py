@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ppl_disent.metrics.bootstrap import with_interval
+from ppl_disent.metrics.bootstrap import check_bootstrap, with_interval
 from ppl_disent.metrics.rows import Encode, Factored, Rows, check_counts, encode_drawn
 from ppl_disent.metrics.score import Score
 
@@ -57,6 +57,14 @@ def beta_vae_score(
     Raises:
         ArgumentError: As for :func:`factor_vae_score`.
 
+    Example:
+        >>> import torch
+        >>> from ppl_disent.data import Arrays
+        >>> v = torch.cartesian_prod(torch.arange(3), torch.arange(4))
+        >>> data = Arrays(v.float(), likelihood="gaussian", factors=v, factor_names=["a", "b"], factor_sizes=(3, 4))
+        >>> f"{beta_vae_score(lambda x: x, data, points=200, eval_points=100):.2f}"
+        '1.00'
+
     References:
         beta-VAE: Learning Basic Visual Concepts with a Constrained Variational Framework (Higgins et al., 2017),
         section 3, https://openreview.net/forum?id=Sy2fzU9gl; Challenging Common Assumptions in the Unsupervised
@@ -66,6 +74,7 @@ def beta_vae_score(
     from sklearn.linear_model import LogisticRegression
 
     check_counts(points=points, eval_points=eval_points, batch_size=batch_size, encode_batch=encode_batch)
+    check_bootstrap(bootstrap)
     rows, rng = Rows(dataset), np.random.default_rng(seed)
     fixed = rng.integers(len(rows.factors.names), size=points + eval_points)
     first = rng.integers(rows.points, size=(len(fixed), batch_size))

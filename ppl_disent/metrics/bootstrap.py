@@ -3,8 +3,8 @@
 """How far a score could be off for want of points: 95 % bootstrap intervals, of every metric for which one is honest.
 
 ``bootstrap=200`` means the same everywhere: what a score averages over is drawn again with replacement 200 times, and
-``detail["interval"]`` is the interval of its value. What was made before the average stays as it is (bins, active latents,
-machines and classifiers, the split):
+``detail["interval"]`` is the interval of its value. What was made before stays as it is (bins, active latents, machines
+and classifiers, the split):
 
 - points: :func:`mig`, :func:`rmig`, :func:`jemmig`, :func:`modularity_explicitness` (its modularity),
   :func:`infomec` (its InfoM, binned or discrete), :func:`sap` with the squared correlation,
@@ -13,7 +13,7 @@ machines and classifiers, the split):
 - evaluation votes or points: :func:`factor_vae_score`, :func:`beta_vae_score`;
 - training points: :func:`dci`, whose score is what its predictors have learned, so that these are **fitted anew** for
   each resample, which costs as much as the score;
-- runs: :func:`udr`.
+- runs: :func:`udr`, in whose trials intervals from four runs held the truth in 65 % of cases only: runs are few.
 
 Two have none, for it would not hold the truth. Drawn points repeat, and a point that occurs twice is its own nearest
 neighbour: not :func:`infomec` with ``"knn"``. No resample goes beyond the largest deviation of the points, which is the
@@ -65,10 +65,9 @@ def with_interval(
     Raises:
         ArgumentError: If ``bootstrap`` is neither 0 nor an integer of at least 2.
     """
+    check_bootstrap(bootstrap)
     if bootstrap == 0:
         return score
-    if not isinstance(bootstrap, int) or bootstrap < 2:
-        raise ArgumentError("bootstrap", got=bootstrap, expected="0, or at least 2 resamples")
     interval = (score.value, score.value)
     if math.isfinite(score.value):
         rng = np.random.default_rng(seed)
@@ -78,3 +77,9 @@ def with_interval(
         low, high = (min(ceiling, max(0.0, 2 * score.value - float(end))) for end in (low, high))
         interval = (low, high)
     return replace(score, detail={**score.detail, "interval": interval})
+
+
+def check_bootstrap(bootstrap: int) -> None:
+    """Raises :class:`ArgumentError` unless it is 0 or an integer of at least 2: at the door of metrics that take long."""
+    if not isinstance(bootstrap, int) or bootstrap < 0 or bootstrap == 1:
+        raise ArgumentError("bootstrap", got=bootstrap, expected="0, or at least 2 resamples")

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from ppl_disent.errors import ArgumentError
-from ppl_disent.metrics.bootstrap import with_interval
+from ppl_disent.metrics.bootstrap import check_bootstrap, with_interval
 from ppl_disent.metrics.held_out import check_varying, split, standardised
 from ppl_disent.metrics.information import Array, Indices, as_codes, as_factors, as_values, entropy
 from ppl_disent.metrics.predictors import PREDICTORS, Fit
@@ -87,6 +87,13 @@ def dci(
             among those that are trained on) or is continuous where classes are expected, there is one factor only, or
             the estimator has no such protocol.
 
+    Example:
+        >>> import numpy as np
+        >>> v = np.indices((3, 4)).reshape(2, -1).T.repeat(20, 0)  # every combination of two factors
+        >>> score = dci(v, v, estimator="lasso")
+        >>> f"{score:.2f}, {score.detail['completeness']:.2f}, {score.detail['informativeness']:.2f}"
+        '1.00, 1.00, 0.02'
+
     References:
         A Framework for the Quantitative Evaluation of Disentangled Representations (Eastwood & Williams, 2018),
         section 2, https://openreview.net/forum?id=By-7dz-AZ; Challenging Common Assumptions in the Unsupervised
@@ -96,6 +103,7 @@ def dci(
     if (estimator, protocol) not in PREDICTORS:
         known = [" with ".join(pair) for pair in PREDICTORS]
         raise ArgumentError("estimator, protocol", got=(estimator, protocol), expected=f"one of {known}")
+    check_bootstrap(bootstrap)
     numeric = protocol == "regression"
     z = as_codes("codes", codes).astype(np.float64)
     values: npt.NDArray[Any]

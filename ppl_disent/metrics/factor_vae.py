@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ppl_disent.metrics.bootstrap import with_interval
+from ppl_disent.metrics.bootstrap import check_bootstrap, with_interval
 from ppl_disent.metrics.information import Array, Indices, varying
 from ppl_disent.metrics.rows import Encode, Factored, Rows, check_counts, encode_drawn
 from ppl_disent.metrics.score import Score
@@ -65,6 +65,14 @@ def factor_vae_score(
         ArgumentError: If fewer than two factors are known that vary, a count is not an integer of at least 2, or a code
             is NaN, infinite or of the wrong shape.
 
+    Example:
+        >>> import torch
+        >>> from ppl_disent.data import Arrays
+        >>> v = torch.cartesian_prod(torch.arange(3), torch.arange(4))
+        >>> data = Arrays(v.float(), likelihood="gaussian", factors=v, factor_names=["a", "b"], factor_sizes=(3, 4))
+        >>> f"{factor_vae_score(lambda x: x, data, votes=200, eval_votes=100):.2f}"
+        '1.00'
+
     References:
         Disentangling by Factorising (Kim & Mnih, 2018), section 4, https://arxiv.org/abs/1802.05983; Challenging Common
         Assumptions in the Unsupervised Learning of Disentangled Representations (Locatello et al., 2019), whose counts
@@ -72,6 +80,7 @@ def factor_vae_score(
     """
     check_counts(votes=votes, eval_votes=eval_votes, batch_size=batch_size, variance_points=variance_points)
     check_counts(encode_batch=encode_batch)
+    check_bootstrap(bootstrap)
     rows, rng = Rows(dataset), np.random.default_rng(seed)
     width = len(rows.factors.names)
     fixed = rng.integers(width, size=votes + eval_votes)

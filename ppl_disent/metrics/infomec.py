@@ -84,6 +84,13 @@ def infomec(
             there is one factor only, for an estimator or a number of neighbours that there is not, or for a bootstrap
             of ``"knn"``.
 
+    Example:
+        >>> import numpy as np
+        >>> v = np.indices((2, 2)).reshape(2, -1).T.repeat(20, 0)  # every combination of two factors
+        >>> score = infomec(v, v, estimator="binned")
+        >>> {part: round(score.detail[part], 2) for part in ("modularity", "explicitness", "compactness")}
+        {'modularity': 1.0, 'explicitness': 1.0, 'compactness': 1.0}
+
     References:
         Disentanglement via Latent Quantization (Hsu et al., 2023), section 4, https://arxiv.org/abs/2305.18378.
     """

@@ -54,6 +54,12 @@ def irs(
         ArgumentError: If shapes do not fit, a code is NaN or infinite, a factor has one value only, or for a quantile
             outside of its range.
 
+    Example:
+        >>> import numpy as np
+        >>> v = np.indices((4, 4)).reshape(2, -1).T  # every combination of two factors
+        >>> f"{irs(v, v):.2f}, {irs(v.sum(1, keepdims=True), v):.2f}"
+        '1.00, 0.50'
+
     References:
         Robustly Disentangled Causal Mechanisms (Suter et al., 2019), section 4, https://arxiv.org/abs/1811.00007.
     """

@@ -61,6 +61,12 @@ def jemmig(
     Raises:
         ArgumentError: As for :func:`rmig`.
 
+    Example:
+        >>> import numpy as np
+        >>> v = np.indices((2, 2)).reshape(2, -1).T  # every combination of two factors
+        >>> f"{jemmig(v @ [[2], [1]], v):.3f}"  # both in one latent: ln 2 / (ln 2 + ln 100)
+        '0.131'
+
     References:
         Theory and Evaluation Metrics for Learning Disentangled Representations (Do & Tran, 2020), section 3.2,
         https://arxiv.org/abs/1908.09961.

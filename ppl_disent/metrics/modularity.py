@@ -69,6 +69,13 @@ def modularity_explicitness(
         ArgumentError: If shapes do not fit, a code is NaN or infinite, a factor is continuous or has one value only (in
             all points or among those that are trained on), or there is one factor only.
 
+    Example:
+        >>> import numpy as np
+        >>> v = np.indices((2, 2)).reshape(2, -1).T.repeat(20, 0)  # every combination of two factors
+        >>> score = modularity_explicitness(v, v)
+        >>> f"{score:.2f}, {score.detail['explicitness']:.2f}"
+        '1.00, 1.00'
+
     References:
         Learning Deep Disentangled Embeddings with the F-Statistic Loss (Ridgeway & Mozer, 2018), section 3,
         https://arxiv.org/abs/1802.05312.

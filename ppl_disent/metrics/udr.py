@@ -59,6 +59,12 @@ def udr(
         ArgumentError: If there are fewer than two runs, their N differ, a code is NaN or infinite, ``kl`` does not fit,
             or for an unknown similarity.
 
+    Example:
+        >>> import numpy as np
+        >>> z = np.array([[1, 1], [1, -1], [-1, 1], [-1, -1]])
+        >>> f"{udr([z, z[:, ::-1] * [-1, 5]]):.2f}"  # 1 less the penalty
+        '0.90'
+
     References:
         Unsupervised Model Selection for Variational Disentangled Representation Learning (Duan et al., 2020), section
         4, https://arxiv.org/abs/1905.12614.
