@@ -55,7 +55,11 @@ def dci(
 
     Importances ``R`` are absolute weights for ``"lasso"``, their mean over classes for ``"logistic"``, and what the
     trees' splits gain, as decrease of impurity, which sums to 1 for each factor. ``"hist_gradient_boosting"`` are as
-    many trees of the same depth on codes in 255 bins, several times as fast; its gain is that of Newton's step.
+    many trees of the same depth on codes in 255 bins, several times as fast, and their gain that of Newton's step,
+    which counts late splits for more. *Its scores are not those of ordinary boosting*: over five seeds of 1,000
+    training points and factors of 3, 4 and 5 values the disentanglement was 0.975 (standard deviation 0.005) against
+    1.000 for a perfect code, 0.604 (0.005) against 0.592 (0.003) rotated by 30 degrees, and 0.469 (0.011) against 0.553
+    (0.016) under noise; the accuracies agreed within 0.006. Compare scores of one estimator only.
 
     Pitfalls:
         *The predictor decides.* The Lasso sees no factor that depends on its latent in a non-linear way, and on noise
