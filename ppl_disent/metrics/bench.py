@@ -2,12 +2,39 @@
 # SPDX-License-Identifier: Apache-2.0
 """A bench for metrics: codes of which it is known what they should score.
 
->>> from ppl_disent.metrics import bench
->>> bench.table().round(2)  # doctest: +SKIP
-
 Four factors with four values each, every combination equally often, and codes made of the factors' values x_k, which
 lie evenly in [-1.35, 1.35] and have variance 1. "A perfect code scores 1 and noise 0" is false for many metrics, so
-:func:`analytic` says what each should be, where there is a formula.
+:func:`analytic` says what each should be, where there is a formula; here beside what :func:`table` measured (``~``)
+where there is none.
+
+======================= ========== ========== ========== ========== ========== ==========
+metric                  perfect    permuted   rotated    duplicated entangled  noise
+======================= ========== ========== ========== ========== ========== ==========
+mig                     1.00       1.00       0.00       0.00       0.00       0.00
+rmig                    1.00       1.00       0.00       0.00       0.00       0.00
+jemmig                  0.00       0.00       0.46       0.23       0.58       ~0.88
+dci                     1.00       1.00       0.50       1.00       0.00       ~0.56
+dci completeness        1.00       1.00       0.50       ~1.00      0.00       ~0.78
+dci nrmse               0.02       0.02       0.03       0.02       0.04       1.00
+sap                     1.00       1.00       0.00       0.00       0.00       0.00
+modularity              1.00       1.00       0.67       1.00       0.00       ~0.33
+explicitness            1.00       1.00       1.00       1.00       1.00       0.50
+irs                     1.00       1.00       0.50       1.00       0.25       ~0.27
+infom                   1.00       1.00       0.33       1.00       0.00       ~0.06
+infoe                   1.00       1.00       1.00       1.00       1.00       0.00
+infoc                   1.00       1.00       0.33       0.43       0.00       ~0.07
+factor_vae_score        1.00       1.00       0.50       1.00       0.25       0.25
+beta_vae_score          1.00       1.00       0.50       1.00       0.25       0.25
+total_correlation       0.00       0.00       0.00       inf        0.00       0.00
+mean_mutual_information 0.00       0.00       0.30       0.20       0.76       0.00
+======================= ========== ========== ========== ========== ========== ==========
+
+What metrics do not see, column by column. *Rotated*: all but explicitness and InfoE fall, which no linear mixture
+lowers. *Duplicated*: MIG, RMIG and SAP fall to 0, as for a mixed code; the FactorVAE score, modularity, InfoM, DCI and
+IRS see no harm. *Entangled*: the total correlation of normal variables stays 0, for the mixtures are uncorrelated,
+where the mutual information does not. *Noise*: DCI, its completeness, modularity and IRS are those of a rotated or an
+entangled code, the scores that guess a factor 1 / K; explicitness, InfoE and the NRMSE tell that nothing is known.
+Lower is better for JEMMIG, the NRMSE and the last two rows.
 """
 
 from __future__ import annotations
@@ -86,6 +113,10 @@ def cases(n: int = 2560, seed: int = 0) -> list[Case]:
 
     Raises:
         ArgumentError: If n is not a positive integer.
+
+    Example:
+        >>> [case.name for case in cases(256)]
+        ['perfect', 'permuted', 'rotated', 'duplicated', 'entangled', 'noise']
     """
     if not isinstance(n, int) or n < 1:
         raise ArgumentError("n", got=n, expected="a positive integer")
@@ -161,14 +192,25 @@ def table(n: int = 2560, seed: int = 0) -> pd.DataFrame:
 
 
 def analytic(n: int = 2560, seed: int = 0) -> pd.DataFrame:
-    """What they should give: a table of the same form as :func:`table`, NaN where there is no formula."""
+    """What they should give: a table of the same form as :func:`table`, NaN where there is no formula.
+
+    Example:
+        >>> analytic(256).loc["modularity"].round(3).tolist()
+        [1.0, 1.0, 0.667, 1.0, 0.0, nan]
+    """
     import pandas as pd
 
     return pd.DataFrame({case.name: case.analytic for case in cases(n, seed)}).reindex(pd.Index(ROWS))
 
 
 def scores(codes: Array, factors: Indices, seed: int = 0) -> dict[str, float]:
-    """The column of :func:`table` of any codes ``(n, L)`` of discrete factors ``(n, K)``."""
+    """The column of :func:`table` of any codes ``(n, L)`` of discrete factors ``(n, K)``.
+
+    Example:
+        >>> case = cases(256)[0]
+        >>> round(scores(case.codes, case.factors)["irs"], 3)
+        1.0
+    """
     lasso = dci(codes, factors, estimator="lasso", seed=seed)
     modular = modularity_explicitness(codes, factors, seed=seed)
     info = infomec(codes, factors, estimator="binned")
