@@ -9,6 +9,7 @@ import re
 import shlex
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -17,9 +18,16 @@ ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "experiments" / "notebooks").glob("*.md"))
 each = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
-# Where a notebook would show the value of a cell's last line, the script draws or prints it.
+# Where a notebook would show the value of a cell's last line, the script draws or prints it. Whether matplotlib can take
+# a tensor depends on the versions of torch and NumPy, so here it never can.
 SHOW = """
+import torch as _torch
 from matplotlib.figure import Figure as _Figure
+
+def _refuse(*_):
+    raise TypeError("NumPy or matplotlib was handed a tensor")
+
+_torch.Tensor.__array__ = _refuse
 
 def _show(value, name):
     if isinstance(value, _Figure):
@@ -49,8 +57,8 @@ def script(path: Path) -> str:
 
 def commands() -> list[str]:
     """What the notebooks say to type into a shell."""
-    blocks = [re.findall(r"```bash\n(.*?)```", path.read_text(), re.DOTALL) for path in NOTEBOOKS]
-    lines = [line for block in sum(blocks, []) for line in block.replace("\\\n", " ").splitlines()]
+    blocks = re.findall(r"```bash\n(.*?)```", "\n".join(path.read_text() for path in NOTEBOOKS), re.DOTALL)
+    lines = "".join(blocks).replace("\\\n", " ").splitlines()
     return sorted({" ".join(line.split()) for line in lines})
 
 
@@ -84,15 +92,12 @@ def test_commands_are_understood(command: str):
     python, dash_m, name, *arguments = shlex.split(command)
     assert (python, dash_m) == ("python", "-m")
     module = importlib.import_module(name)
-    try:
+    with pytest.raises(SystemExit, match="^0$") if "--help" in arguments else nullcontext():
         if name == "experiments.train":
             methods = {method: module.command(method) for method in module.METHODS}
             tyro.extras.subcommand_cli_from_dict(methods, args=arguments)
         else:
             tyro.cli(module.Options, args=arguments)
-    except SystemExit as end:
-        assert end.code in (0, None)
-        assert "--help" in arguments
 
 
 @pytest.mark.slow
