@@ -18,8 +18,8 @@ ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "experiments" / "notebooks").glob("*.md"))
 each = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
-# Where a notebook would show the value of a cell's last line, the script draws or prints it. Whether matplotlib can take
-# a tensor depends on the versions of torch and NumPy, so here it never can.
+# Where a notebook would show the value of a cell's last line, the script draws or prints it. Whether matplotlib can
+# take a tensor depends on the versions of torch and NumPy, so here it never can.
 SHOW = """
 import torch as _torch
 from matplotlib.figure import Figure as _Figure
@@ -92,7 +92,7 @@ def test_commands_are_understood(command: str):
     python, dash_m, name, *arguments = shlex.split(command)
     assert (python, dash_m) == ("python", "-m")
     module = importlib.import_module(name)
-    with pytest.raises(SystemExit, match="^0$") if "--help" in arguments else nullcontext():
+    with pytest.raises(SystemExit, match=r"^0$") if "--help" in arguments else nullcontext():
         if name == "experiments.train":
             methods = {method: module.command(method) for method in module.METHODS}
             tyro.extras.subcommand_cli_from_dict(methods, args=arguments)
