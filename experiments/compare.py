@@ -19,7 +19,7 @@ import pandas as pd
 import torch
 import tyro
 
-from experiments.comparison import correlations, tradeoff, violins
+from experiments.comparison import correlations, heat, tradeoff, violins
 from experiments.generation import parts
 from experiments.outcome import write
 from experiments.scores import FIGURES, scores
@@ -55,7 +55,7 @@ class Options:
         network: Of all methods: mlp, rkm (both also fit St-RKM), conv, burgess, or auto: each method's own.
         lr: Learning rate of Adam, for all methods.
         target_kl: Of the methods with a controller, in nats. Their set point rises from the first step and is reached
-            after nine tenths of the run; the papers' schedules are for a million steps.
+            after half of the run; the papers' schedules are for a million steps.
         engine: processes, of this machine, or ray: the cluster that RAY_ADDRESS names.
         workers: Runs at a time; by default as many as there are cores (one where there is a GPU), on Ray as many as the
             cluster has room for.
@@ -75,7 +75,7 @@ class Options:
     latent_dim: int = 10
     network: str = "mlp"
     lr: float = 1e-3
-    target_kl: float = 14.0
+    target_kl: float = 12.0
     engine: str = "processes"
     workers: int | None = None
     out: Path | None = None
@@ -86,12 +86,12 @@ class Options:
 OWN: dict[str, Callable[[Options], dict[str, Any]]] = {
     "control_vae": lambda o: _ramp(o),
     "dynamic_vae": lambda o: _ramp(o) | {"ramp": 1},
-    "capacity_vae": lambda o: {"capacity": o.target_kl, "capacity_steps": int(0.9 * o.steps)},
+    "capacity_vae": lambda o: {"capacity": o.target_kl, "capacity_steps": o.steps // 2},
 }
 
 
 def _ramp(options: Options) -> dict[str, Any]:
-    return {"target_kl": options.target_kl, "step": (options.target_kl - 0.5) / (0.9 * options.steps), "every": 1}
+    return {"target_kl": options.target_kl, "step": (options.target_kl - 0.5) / (0.5 * options.steps), "every": 1}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -194,12 +194,13 @@ def collect(configs: Sequence[Config], results: Sequence[Mapping[str, Any] | Non
 
     UDR is added, which compares the runs of a method with each other.
     """
+    names = labels([c.name for c in configs])
     rows = [
-        {"model": c.name, "seed": c.arguments["seed"]} | (dict.fromkeys(FIGURES) if r is None else r["figures"])
+        {"model": names[c.name], "seed": c.arguments["seed"]} | (dict.fromkeys(FIGURES) if r is None else r["figures"])
         for c, r in zip(configs, results)
     ]
     every = pd.DataFrame(rows).set_index(["model", "seed"]).reindex(columns=list(FIGURES)).astype(float)
-    for model in dict.fromkeys(c.name for c in configs):
+    for model, label in names.items():
         own = [c for c, r in zip(configs, results) if c.name == model and r is not None]
         saved = [np.load(out / c.key / "codes.npz") for c in own]
         # Without two runs that use a latent there is nothing to compare.
@@ -207,8 +208,14 @@ def collect(configs: Sequence[Config], results: Sequence[Mapping[str, Any] | Non
         if len(used) > 1:
             likeness = udr([codes["mean"] for _, codes in used], kl=[codes["kl"] for _, codes in used])
             for (c, _), value in zip(used, likeness.detail["per_run"]):
-                every.loc[(model, c.arguments["seed"]), "udr"] = value
+                every.loc[(label, c.arguments["seed"]), "udr"] = value
     return every
+
+
+def labels(methods: Sequence[str]) -> dict[str, str]:
+    """What each method is called in tables: its builder, where no other method has the same."""
+    builders = {text: text.partition(":")[0] for text in methods}
+    return {text: name if list(builders.values()).count(name) == 1 else text for text, name in builders.items()}
 
 
 def report(every: pd.DataFrame) -> tuple[str, dict[str, Any]]:
@@ -228,8 +235,10 @@ def report(every: pd.DataFrame) -> tuple[str, dict[str, Any]]:
             differences(made, heads, models[0]),
         ]
     drawn = {c: FIGURES[c] for c in FIGURES if made[c].notna().any()}
-    ranks, heat = correlations(made, {c: f for c, f in drawn.items() if c != "seconds"})
-    files: dict[str, Any] = {"rank_correlations.csv": ranks, "rank_correlations.png": heat}
+    ranks = correlations(made, {c: f for c, f in drawn.items() if c != "seconds"})
+    files: dict[str, Any] = {"rank_correlations.csv": ranks}
+    if len(ranks) > 1:
+        files["rank_correlations.png"] = heat(ranks)
     if up := {c: drawn[c] for c in DRAWN if c in drawn}:
         files["tradeoff.png"] = tradeoff(made, {PRICE: FIGURES[PRICE]}, up)
     files["violins.png"] = violins(made, {c: drawn[c] for c in VIOLINS if c in drawn})

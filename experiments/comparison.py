@@ -82,7 +82,7 @@ def violins(every: pd.DataFrame, columns: Mapping[str, Named], *, across: int = 
     return figure
 
 
-def correlations(every: pd.DataFrame, columns: Mapping[str, Named]) -> tuple[pd.DataFrame, Figure]:
+def correlations(every: pd.DataFrame, columns: Mapping[str, Named]) -> pd.DataFrame:
     """Spearman's rank correlation of all pairs of figures over all runs, each turned so that more is better.
 
     Args:
@@ -90,8 +90,11 @@ def correlations(every: pd.DataFrame, columns: Mapping[str, Named]) -> tuple[pd.
         columns: The figures; those that have one value only are left out.
     """
     turned = pd.DataFrame({n.name: every[c].astype(float) * (n.sign or 1) for c, n in columns.items()})
-    turned = turned.loc[:, turned.nunique() > 1]
-    table = turned.corr(method="spearman")
+    return turned.loc[:, turned.nunique() > 1].corr(method="spearman")
+
+
+def heat(table: pd.DataFrame) -> Figure:
+    """A table of :func:`correlations`, in colours."""
     size = 1.6 + 0.34 * len(table)
     figure = Figure(figsize=(size + 1.2, size), dpi=150, layout="constrained")
     panel = figure.subplots()
@@ -105,7 +108,7 @@ def correlations(every: pd.DataFrame, columns: Mapping[str, Named]) -> tuple[pd.
     panel.tick_params(length=0)
     panel.spines[:].set_visible(False)
     figure.colorbar(drawn, ax=panel, shrink=0.6, label="rank correlation over runs")
-    return table, figure
+    return figure
 
 
 def _styles(every: pd.DataFrame) -> list[tuple[str, str, str]]:
