@@ -65,6 +65,13 @@ class Adversary(Opponent):
 
     Raises:
         ArgumentError: For an argument out of its range.
+
+    Example:
+        >>> method = cvae((1, 8, 8), labels=1, latent_dim=4)  # nothing keeps its z from knowing the label
+        >>> method.elbo = TermELBO(terms={"adversary": (1.0, Adversary(MLP(4, 1), labels=1))})
+        >>> run = method.fit(load("digits_bars"), steps=3, progress=False)
+        >>> list(run.history.filter(regex="adversary|entropy"))
+        ['extra.adversary', 'adversary.z', 'label_entropy.z']
     """
 
     count: Tensor

@@ -62,6 +62,12 @@ def dynamic_vae(
 
     Raises:
         ArgumentError: For an argument out of its range.
+
+    Example:
+        >>> method = dynamic_vae((1, 8, 8), target_kl=5.0, step=0.01, every=1, ramp=1, beta_init=2.0)
+        >>> run = method.fit(load("digits"), steps=3, progress=False)
+        >>> list(run.history.filter(regex="^kl|set_point|beta"))
+        ['kl.z', 'kl_scale.z', 'set_point.z', 'beta.z']
     """
     method = vae(
         shape,
