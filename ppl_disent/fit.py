@@ -63,7 +63,7 @@ def fit(
         steps: Optimisation steps in all, those before a resume included.
         batch_size: Rows a batch; all rows where there are fewer. Not used for an iterable.
         optim: Pyro's optimizer of the Euclidean parameters; by default fused Adam with learning rate 1e-3.
-        manifold_optim: Optimizer of ``geoopt.ManifoldParameter``s, see :class:`ppl_disent.SVI`.
+        manifold_optim: Optimizer of each ``geoopt.ManifoldParameter``, see :class:`ppl_disent.SVI`.
         callbacks: See :class:`ppl_disent.SVI`.
         device: Where to train; by default CUDA where there is one. The programs stay there.
         precision: ``"bfloat16"`` runs the networks under autocast; all else keeps the programs' dtype, as everything

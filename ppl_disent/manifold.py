@@ -108,7 +108,7 @@ class CayleyAdam(torch.optim.Optimizer):
     of ``geoopt.optim.RiemannianAdam``: v is of the whole gradient, its part normal to the manifold included.
 
     Args:
-        params: ``geoopt.ManifoldParameter``s on a Stiefel manifold, 2-dim, or groups of them.
+        params: Each a ``geoopt.ManifoldParameter`` on a Stiefel manifold, 2-dim; or groups of them.
         lr: Learning rate, positive.
         betas: Decay of the first and second moment, each in [0, 1). Keep them while training.
         eps: Added to the second moment, positive.

@@ -25,7 +25,7 @@ P = ParamSpec("P")
 
 @dataclass
 class Method:
-    """What a builder such as :func:`ppl_disent.methods.dynamic_vae` returns.
+    """What a builder such as :func:`ppl_disent.dynamic_vae` returns.
 
     Attributes:
         name: The method's name.

@@ -32,7 +32,7 @@ class SVI(pyro.infer.SVI):
         guide: The program of q, a torch module. Parameters shared with the model are stepped once.
         optim: Pyro's optimizer for all Euclidean parameters; any ``PyroOptim``.
         loss: The objective.
-        manifold_optim: Optimizer of the ``geoopt.ManifoldParameter``s, or ``callable(parameters) -> Optimizer``.
+        manifold_optim: Optimizer of each ``geoopt.ManifoldParameter``, or ``callable(parameters) -> Optimizer``.
         callbacks: Objects with any of ``before_fit(svi, data)``, ``before_backward(svi, step)``,
             ``after_step(svi, step)``, ``record()``, ``after_record(svi, row)``, ``after_fit(run, data)``,
             ``state_dict()`` and ``load_state_dict(state)``.

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Attribute transfer: data with one attribute changed, as each family of models does it.
 
-Each function decodes n data at P edits, ``(P, n, *x_shape)``, all else at the guide's means; :func:`ppl_disent.metrics.
-attribute_transfer` judges the result and :func:`ppl_disent.plots.transfer` shows it. One edit a call is P = 1.
+Each function decodes n data at P edits, ``(P, n, *x_shape)``, all else at the guide's means; one edit a call is P = 1.
+:func:`ppl_disent.attribute_transfer` judges the result and :func:`ppl_disent.plots.transfer` shows it.
 
 The edits are those that "Learning Latent Subspaces in Variational Autoencoders" (Klys et al., 2018),
 https://arxiv.org/abs/1812.06190, defines for its baselines and for itself.

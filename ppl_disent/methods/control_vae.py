@@ -31,7 +31,7 @@ def control_vae(
     network: str = "auto",
     lr: float = 1e-4,
 ) -> Method:
-    """ControlVAE: Shao et al. (2020), https://arxiv.org/abs/2004.05988; see :class:`ppl_disent.control.PI`.
+    """ControlVAE: Shao et al. (2020), https://arxiv.org/abs/2004.05988; see :class:`ppl_disent.PI`.
 
     Args:
         shape: Shape of one x.
