@@ -63,7 +63,7 @@ class Finder(doctest.DocTestFinder):
 def examples() -> list[doctest.DocTest]:
     """Every docstring with an example; it is run as after ``from ppl_disent import *`` and the imports below."""
     known = {k: v for k, v in vars(ppl_disent).items() if not k.startswith("_")}
-    known |= {"torch": torch, "nn": nn, "pyro": pyro, "dist": dist, "__name__": "__main__"}
+    known |= {"ppl_disent": ppl_disent, "torch": torch, "nn": nn, "pyro": pyro, "dist": dist, "__name__": "__main__"}
     found = [
         info.name
         for package in (guides, ppl_disent)
