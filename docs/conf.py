@@ -47,7 +47,7 @@ napoleon_custom_sections = ["Pitfalls"]
 python_maximum_signature_line_length = 110
 python_use_unqualified_type_names = True
 
-# A link to a name of ours must lead somewhere; those of others would need the network.
+# A name of ours must exist; to look up those of others would need the network.
 nitpicky = True
 nitpick_ignore_regex = [("py:.*", r"(?!(ppl_disent|guides)\.).*")]
 

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from docutils import nodes
@@ -12,11 +13,16 @@ from docutils.utils.math.latex2mathml import tex2mathml
 from sphinx.util import logging
 
 LOGGER = logging.getLogger(__name__)
+# What docutils does not know: brackets grow by themselves in MathML.
+UNKNOWN = ((re.compile(r"\\[bB]ig[lrgm]*(?![a-zA-Z])"), ""), (re.compile(r"\\dots(?![a-z])"), r"\ldots"))
 
 
 def _drawn(translator: Any, node: nodes.Element, block: bool) -> None:
+    tex = node.astext()
+    for pattern, known in UNKNOWN:
+        tex = pattern.sub(lambda _, known=known: known, tex)
     try:
-        drawn = tex2mathml(node.astext(), as_block=block)
+        drawn = tex2mathml(tex, as_block=block)
     except MathError as error:
         LOGGER.warning("formula: %s", error, location=node)
         drawn = translator.encode(node.astext())
