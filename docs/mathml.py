@@ -13,14 +13,14 @@ from docutils.utils.math.latex2mathml import tex2mathml
 from sphinx.util import logging
 
 LOGGER = logging.getLogger(__name__)
-# What docutils does not know: brackets grow by themselves in MathML.
-UNKNOWN = ((re.compile(r"\\[bB]ig[lrgm]*(?![a-zA-Z])"), ""), (re.compile(r"\\dots(?![a-z])"), r"\ldots"))
+# Commands that docutils does not know (brackets grow by themselves in MathML), and a space that browsers leave out.
+REWRITTEN = ((r"\\[bB]ig[lrgm]*(?![a-zA-Z])", ""), (r"\\dots(?![a-z])", r"\\ldots"), (r"\\(log|ln)(?= )", r"\\\1\\,"))
 
 
 def _drawn(translator: Any, node: nodes.Element, block: bool) -> None:
     tex = node.astext()
-    for pattern, known in UNKNOWN:
-        tex = pattern.sub(lambda _, known=known: known, tex)
+    for pattern, known in REWRITTEN:
+        tex = re.sub(pattern, known, tex)
     try:
         drawn = tex2mathml(tex, as_block=block)
     except MathError as error:
