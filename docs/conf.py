@@ -53,6 +53,8 @@ nitpick_ignore_regex = [("py:.*", r"(?!(ppl_disent|guides)\.).*")]
 
 html_math_renderer = "mathml"
 html_theme = "furo"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 html_title = "ppl-disent"
 html_show_sphinx = False
 html_copy_source = False

@@ -33,13 +33,14 @@ def public(room: str) -> dict[str, Any]:
 
 
 def defined_in(modules: Sequence[str]) -> dict[str, Any]:
-    """``{path: object}`` of the public functions and classes that come from some modules or from below them."""
-    found: dict[str, Any] = {}
+    """``{path: object}`` of the public functions and classes that come from some modules, in their order, or below."""
+    known: dict[str, Any] = {}
     for room in ROOMS:
-        for name, item in public(room).items():
-            if item not in found.values() and f"{item.__module__}.".startswith(tuple(f"{m}." for m in modules)):
-                found[f"{room}.{name}"] = item
-    return found
+        known |= {f"{room}.{name}": item for name, item in public(room).items() if item not in known.values()}
+    of = {
+        module: [p for p, item in known.items() if f"{item.__module__}.".startswith(f"{module}.")] for module in modules
+    }
+    return {path: known[path] for paths in of.values() for path in paths}
 
 
 class Public(Directive):
