@@ -13,8 +13,15 @@ from docutils.utils.math.latex2mathml import tex2mathml
 from sphinx.util import logging
 
 LOGGER = logging.getLogger(__name__)
-# Commands that docutils does not know (brackets grow by themselves in MathML), and a space that browsers leave out.
-REWRITTEN = ((r"\\[bB]ig[lrgm]*(?![a-zA-Z])", ""), (r"\\dots(?![a-z])", r"\\ldots"), (r"\\(log|ln)(?= )", r"\\\1\\,"))
+REWRITTEN = (
+    # Commands that docutils does not know; brackets grow by themselves in MathML.
+    (r"\\[bB]ig[lrgm]*(?![a-zA-Z])", ""),
+    (r"\\dots(?![a-z])", r"\\ldots"),
+    # A space that browsers leave out.
+    (r"\\(log|ln)(?= )", r"\\\1\\,"),
+    # What stands below and above an accent is set over and under the letter, unless it belongs to something else.
+    (r"(\\(?:bar|hat|overline|tilde)\{(?:[^{}]|\{[^{}]*\})*\})(?=[_^])", r"\1{}"),
+)
 
 
 def _drawn(translator: Any, node: nodes.Element, block: bool) -> None:
