@@ -1,18 +1,19 @@
 # Copyright ppl-disent contributors.
 # SPDX-License-Identifier: Apache-2.0
-"""The figures of a run on images: reconstruction, generation, and what its latent directions do."""
+"""Images to train and to test on, and the figures of a run on them: reconstruction, generation, latent directions."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from experiments.outcome import Codes, encode
+from experiments.outcome import Codes, encode, known_factors
 from ppl_disent import dci, decoder_orthogonality, fid, mig, swd
-from ppl_disent.data import Dataset
+from ppl_disent.data import Dataset, load
+from ppl_disent.errors import ArgumentError
 from ppl_disent.methods import StRKM
 from ppl_disent.methods.principal import principal
 from ppl_disent.run import Run
@@ -35,6 +36,16 @@ FIGURES = {
     "travel": "travel of U",
     "seconds": "seconds for 1000 steps",
 }
+
+
+def parts(name: str, root: str | None, options: Mapping[str, Any]) -> tuple[Dataset, Dataset]:
+    """Images to train on, and a fifth of them, at most 10,000, to test on."""
+    whole = load(name, root=root, **options)
+    if len(whole.shape) != 3 or whole.likelihood != "bernoulli":
+        raise ArgumentError("data", got=name, expected="images with values in [0, 1]")
+    held_out = min(0.2, 10_000 / len(whole))
+    train, test = whole.split((1 - held_out, held_out), seed=0)
+    return train, test
 
 
 def figures(fitted: Run, train: Dataset, test: Dataset, inception: str | None) -> dict[str, float | None]:
@@ -92,12 +103,10 @@ def _covariance(h: Tensor) -> float:
 
 def _disentanglement(codes: Codes, data: Dataset) -> dict[str, float | None]:
     """MIG, and DCI where there are at least two factors."""
-    factors = None if data.factors is None else data.factors[codes.index]
-    varying = [] if factors is None else [k for k in range(factors.shape[1]) if len(factors[:, k].unique()) > 1]
-    if factors is None or not varying:
+    known, mean = known_factors(codes, data), torch.cat(list(codes.mean.values()), 1)
+    if known is None:
         return {"mig": None, "dci": None}
-    mean, factors = torch.cat(list(codes.mean.values()), 1), factors[:, varying]
     return {
-        "mig": float(mig(mean, factors)),
-        "dci": float(dci(mean, factors, estimator="lasso")) if varying[1:] else None,
+        "mig": float(mig(mean, known.values)),
+        "dci": float(dci(mean, known.values, estimator="lasso")) if known.names[1:] else None,
     }

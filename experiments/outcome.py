@@ -92,23 +92,45 @@ def score(codes: Codes, data: Dataset, history: pd.DataFrame) -> dict[str, Any]:
     }
 
 
+@dataclass
+class Known:
+    """The factors of the data that are scored, those that vary.
+
+    Attributes:
+        values: ``(n, K)``.
+        names: K names.
+        constant: The names of those that are left out.
+    """
+
+    values: Tensor
+    names: list[str]
+    constant: list[str]
+
+
+def known_factors(codes: Codes, data: Dataset) -> Known | None:
+    """The factors of scored data, None where none is known or none varies."""
+    if data.factors is None:
+        return None
+    values = data.factors[codes.index.to(data.factors.device)].cpu()
+    varying = [k for k in range(values.shape[1]) if len(values[:, k].unique()) > 1]
+    names = [data.factor_names[k] for k in varying]
+    return Known(values[:, varying], names, [n for n in data.factor_names if n not in names]) if varying else None
+
+
 def _disentanglement(codes: Codes, data: Dataset) -> dict[str, Any]:
     """MIG and RMIG with all sites' latents side by side, or why there is none."""
-    factors = None if data.factors is None else data.factors[codes.index]
-    varying = [] if factors is None else [k for k in range(factors.shape[1]) if len(factors[:, k].unique()) > 1]
-    if factors is None or not varying:
-        why = "the factors of the data are not known" if factors is None else "every factor has one value only"
+    known = known_factors(codes, data)
+    if known is None:
+        why = "the factors of the data are not known" if data.factors is None else "every factor has one value only"
         return {"mig": {"skipped": why}, "rmig": {"skipped": why}}
-    names = [data.factor_names[k] for k in varying]
-    constant = [name for name in data.factor_names if name not in names]
     mean, stddev = (torch.cat(list(each.values()), 1) for each in (codes.mean, codes.stddev))
     scores = {
-        "mig": mig(mean, factors[:, varying], factor_names=names),
-        "rmig": rmig((mean, stddev), factors[:, varying], factor_names=names),
+        "mig": mig(mean, known.values, factor_names=known.names),
+        "rmig": rmig((mean, stddev), known.values, factor_names=known.names),
     }
     return {
         name: {"value": each.value, "per_factor": dict(each.per_factor), "estimator": each.estimator}
-        | ({"constant_factors_left_out": constant} if constant else {})
+        | ({"constant_factors_left_out": known.constant} if known.constant else {})
         for name, each in scores.items()
     }
 

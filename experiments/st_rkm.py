@@ -17,13 +17,13 @@ import pandas as pd
 import torch
 import tyro
 
-from experiments.generation import FIGURES, figures
+from experiments.generation import FIGURES, figures, parts
 from experiments.outcome import encode, write
 from experiments.study import Config, complete, refusing, study, summary, trained
 from experiments.tables import intervals
-from experiments.train import data_options
+from experiments.train import assignments
 from ppl_disent import plots
-from ppl_disent.data import LOADERS, Dataset, load
+from ppl_disent.data import LOADERS
 from ppl_disent.errors import ArgumentError
 from ppl_disent.run import BUILDERS, Run
 
@@ -120,7 +120,7 @@ def plan(options: Options) -> list[Config]:
     data: dict[str, Any] = {
         "name": options.data,
         "root": options.root,
-        "options": data_options(options.data_options),
+        "options": assignments(options.data_options),
     }
     shape = parts(**data)[0].shape
     network = options.network
@@ -148,16 +148,6 @@ def plan(options: Options) -> list[Config]:
     return configs
 
 
-def parts(name: str, root: str | None, options: Mapping[str, Any]) -> tuple[Dataset, Dataset]:
-    """Images to train on, and a fifth of them, at most 10,000, to test on."""
-    whole = load(name, root=root, **options)
-    if len(whole.shape) != 3 or whole.likelihood != "bernoulli":
-        raise ArgumentError("data", got=name, expected="images with values in [0, 1]")
-    held_out = min(0.2, 10_000 / len(whole))
-    train, test = whole.split((1 - held_out, held_out), seed=0)
-    return train, test
-
-
 def run(
     folder: Path,
     *,
@@ -175,7 +165,7 @@ def run(
         folder: For the checkpoint.
         builder: Of the method.
         seed: Of all but the data.
-        data: For :func:`parts`.
+        data: For :func:`experiments.generation.parts`.
         method: Arguments of the builder.
         steps: Optimisation steps.
         batch_size: Data a step.

@@ -9,13 +9,9 @@ checkpoint. A run that fails is tried again by the next start, and counted and s
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
-import importlib
 import json
-import os
 import re
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,9 +21,10 @@ from inspect import Parameter, signature
 from pathlib import Path
 from typing import IO, Any
 
-import torch
 from tqdm.auto import tqdm
 
+from experiments.engines import engine
+from experiments.outcome import write
 from ppl_disent.data import Dataset
 from ppl_disent.errors import ArgumentError, DataError
 from ppl_disent.method import Method
@@ -62,50 +59,46 @@ class Config:
 
 
 def study(
-    configs: Sequence[Config], folder: str | Path, *, workers: int | None = None, progress: bool = True
+    configs: Sequence[Config],
+    folder: str | Path,
+    *,
+    workers: int | None = None,
+    on: str = "processes",
+    progress: bool = True,
 ) -> tuple[list[dict[str, Any] | None], dict[str, str]]:
     """Makes all runs that are not made yet.
 
     Args:
         configs: The runs, no two the same.
         folder: Where their folders are.
-        workers: Processes at a time, with the cores shared among them; by default as many as there are cores, but one
-            where there is a GPU.
+        workers: Runs at a time, see :func:`experiments.engines.engine`.
+        on: ``"processes"`` of this machine, or ``"ray"``.
         progress: Show a bar over the steps of all runs.
 
     Returns:
         What each run's task returned, None for those that failed; and of these the last line that they wrote, by name.
 
     Raises:
-        ArgumentError: For two runs that are the same, or a number of workers below 1.
+        ArgumentError: For two runs that are the same, and as :func:`experiments.engines.engine`.
     """
     keys = [config.key for config in configs]
     if twice := sorted({key for key in keys if keys.count(key) > 1}):
         raise ArgumentError("configs", got=twice, expected="no run twice")
-    cores = os.cpu_count() or 1
-    workers = workers if workers is not None else (1 if torch.cuda.is_available() else cores)
-    if workers < 1:
-        raise ArgumentError("workers", got=workers, expected="at least 1")
     folder = Path(folder)
     waiting = [config for config in configs if not (folder / config.key / "DONE").exists()]
-    running: dict[str, subprocess.Popen[bytes]] = {}
+    made_by = engine(on, workers)
     bar = tqdm(total=sum(c.steps for c in configs), unit="step", disable=not progress, smoothing=0.05)
     try:
-        while waiting or running:
-            while waiting and len(running) < workers:
-                config = waiting.pop(0)
-                running[config.key] = _start(config, folder, max(1, cores // workers))
-            time.sleep(_POLL)
-            running = {key: process for key, process in running.items() if process.poll() is None}
+        while (running := made_by.running()) or waiting:
+            while waiting and made_by.free:
+                made_by.start(_prepared(waiting.pop(0), folder))
             done = {config.key: config.steps for config in configs if (folder / config.key / "DONE").exists()}
             bar.set_description(f"{len(done)} of {len(configs)} runs", refresh=False)
-            now = sum(done.values()) + sum(_step(folder / key) for key in running.keys() - done.keys())
+            now = sum(done.values()) + sum(_step(each) for each in running if each.name not in done)
             bar.update(now - bar.n)
+            time.sleep(_POLL)
     finally:
-        for process in running.values():
-            process.terminate()
-        for process in running.values():
-            process.wait()
+        made_by.stop()
         bar.close()
     results = [_result(folder / key) for key in keys]
     failed = {config.key: _last_line(folder / config.key) for config, r in zip(configs, results) if r is None}
@@ -148,7 +141,7 @@ def trained(method: Method, data: Dataset, folder: Path, *, steps: int, **option
         **options: Further arguments of ``fit``.
     """
     own = {"checkpoint": folder / "checkpoint.pt", "checkpoint_every": 1000, "resume": True, "progress": False}
-    return method.fit(data, steps=steps, callbacks=[Progress(folder)], **own, **options)
+    return method.fit(data, steps=steps, callbacks=[Progress(folder)], **(own | options))
 
 
 @contextmanager
@@ -161,34 +154,12 @@ def refusing() -> Iterator[None]:
         raise SystemExit(2) from None
 
 
-def work(folder: Path) -> None:
-    """Makes the run whose ``config.json`` is in a folder, unless another process does so at this moment or has done."""
-    with _alone(folder / "lock"):
-        if (folder / "DONE").exists():
-            return
-        config = json.loads((folder / "config.json").read_text())
-        module, _, function = config["task"].partition(":")
-        result = getattr(importlib.import_module(module), function)(folder, **config["arguments"])
-        _write(folder / "result.json", json.dumps(result, indent=2))
-        _write(folder / "DONE", "")
-
-
-@contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Waits until no other process is here. The lock goes with its process, however that ends."""
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def _start(config: Config, folder: Path, threads: int) -> subprocess.Popen[bytes]:
+def _prepared(config: Config, folder: Path) -> Path:
+    """The folder of a run, with what determines it."""
     here = folder / config.key
     here.mkdir(parents=True, exist_ok=True)
-    _write(here / "config.json", json.dumps({"task": config.task, "arguments": config.arguments}, indent=2))
-    environment = os.environ | {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
-    with (here / "log").open("ab") as log:
-        command = [sys.executable, "-m", "experiments.study", str(here)]
-        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
+    write(here / "config.json", {"task": config.task, "arguments": dict(config.arguments)})
+    return here
 
 
 def _step(here: Path) -> int:
@@ -206,14 +177,9 @@ def _result(here: Path) -> dict[str, Any] | None:
 
 
 def _last_line(here: Path) -> str:
-    lines = (here / "log").read_text(errors="replace").strip().splitlines()
+    log = here / "log"
+    lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
     return lines[-1] if lines else "it ended without a word; was it killed?"
-
-
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text + "\n")
-    os.replace(temporary, path)
 
 
 def summary(failed: Mapping[str, str], file: IO[str] | None = None) -> None:
@@ -222,7 +188,3 @@ def summary(failed: Mapping[str, str], file: IO[str] | None = None) -> None:
         print(f"failed: {key}: {line}", file=file or sys.stderr)
     if failed:
         print("The same command tries them again.", file=file or sys.stderr)
-
-
-if __name__ == "__main__":
-    work(Path(sys.argv[1]))

@@ -22,7 +22,7 @@ from experiments.labelled import FIGURES, figures
 from experiments.outcome import encode, write
 from experiments.study import Config, complete, refusing, study, summary, trained
 from experiments.tables import intervals
-from experiments.train import data_options
+from experiments.train import assignments
 from ppl_disent import plots
 from ppl_disent.data import Dataset, load
 from ppl_disent.errors import ArgumentError
@@ -115,7 +115,7 @@ def plan(options: Options) -> tuple[Config, list[Config]]:
         raise ArgumentError("models", got=sorted(unknown), expected=f"some of {MODELS}")
     if options.seeds < 1:
         raise ArgumentError("seeds", got=options.seeds, expected="at least 1")
-    data: dict[str, Any] = {"name": options.data, "root": options.root, "options": data_options(options.data_options)}
+    data: dict[str, Any] = {"name": options.data, "root": options.root, "options": assignments(options.data_options)}
     parts(**data)  # what is wrong with them is said now, and once
     of_judge = Config("experiments.subspaces:run_judge", "judge", {"data": data, "steps": 1500}, 1500)
     common = {

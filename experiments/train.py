@@ -196,11 +196,11 @@ def train(options: Options, data: Dataset, out: Path) -> tuple[Run, dict[str, fl
 def _data(options: Options) -> Dataset:
     if options.data not in LOADERS:
         raise ArgumentError("data", got=options.data, expected=f"one of {sorted(LOADERS)}")
-    return load(options.data, root=options.root, **data_options(options.data_options))
+    return load(options.data, root=options.root, **assignments(options.data_options))
 
 
-def data_options(given: Sequence[str]) -> dict[str, Any]:
-    """Options of a data set, of texts such as ``size=16``."""
+def assignments(given: Sequence[str]) -> dict[str, Any]:
+    """Names and values, of texts such as ``size=16``."""
     return {name: _value(text) for name, _, text in (option.partition("=") for option in given)}
 
 

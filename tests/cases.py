@@ -73,6 +73,7 @@ CASES = [
     Case("dip_vae", (6,), SMALL | {"variant": "ii", "lambda_d": 3.0} | REAL),
     Case("factor_vae", (1, 4, 4), SMALL | {"discriminator_units": 8, "discriminator_layers": 2}, stock=False),
     Case("st_rkm", (1, 4, 4), SMALL | {"feature_dim": 5, "manifold_lr": 1e-2}),
+    Case("st_rkm", (1, 8, 8), {"latent_dim": 2, "feature_dim": 3, "network": "burgess"}),
     Case("st_rkm", (6,), SMALL | {"feature_dim": 3, "variant": "noisy", "manifold_optim": "cayley"}),
     Case("st_rkm", (1, 16, 16), {"latent_dim": 2, "feature_dim": 4, "variant": "split", "capacity": 4, "hidden": 8}),
 ]

@@ -239,6 +239,19 @@ def test_digits() -> None:
 # --- what every data set promises
 
 
+def test_smaller_sprites_are_means_of_pixels(sprites):
+    index = [0, 87040, 332800, 578560, len(sprites) - 1]
+    large = sprites.batch(index)[0]
+    for size in (32, 16):
+        small = load("dsprites", size=size)
+        assert small.shape == (1, size, size)
+        expected = large.unfold(2, 64 // size, 64 // size).unfold(3, 64 // size, 64 // size).mean((-1, -2))
+        assert torch.equal(small.batch(index)[0], expected)
+        assert small.fingerprint != sprites.fingerprint
+    with pytest.raises(ArgumentError, match="size: got 48"):
+        load("dsprites", size=48)
+
+
 @pytest.fixture(params=["dsprites", "digits", "file", "arrays", "subset"])
 def data(request: pytest.FixtureRequest, tmp_path: Path) -> Dataset:
     if request.param == "file":
@@ -436,7 +449,7 @@ def test_an_unknown_likelihood() -> None:
 def test_load_refuses_what_it_does_not_know(tmp_path: Path) -> None:
     with pytest.raises(ArgumentError, match=r"name: got 'dsprite', expected one of \[.*'dsprites'"):
         load("dsprite")
-    with pytest.raises(ArgumentError, match=r"options: got 'seed', .*\['root', 'every'\]"):
+    with pytest.raises(ArgumentError, match=r"options: got 'seed', .*\['root', 'every', 'size'\]"):
         load("dsprites", seed=0)
     with pytest.raises(ArgumentError, match=r"root: got .*not read from files"):
         load("digits", root=tmp_path)

@@ -279,7 +279,7 @@ def test_images_of_other_sizes_go_through(side):
         ((D,), {"variant": "loud"}, "variant: got 'loud'"),
         ((D,), {"rotation": "none"}, "rotation: got 'none'"),
         ((D,), {"noise": 0.0}, "noise: got 0.0"),
-        ((D,), {"network": "conv"}, "network: got 'conv'"),
+        ((1, 8, 8), {"network": "gan"}, "network: got 'gan'"),
         ((D,), {"manifold_optim": "sgd"}, "name: got 'sgd'"),
         ((D,), {"manifold_lr": -1.0}, "lr: got -1.0"),
         ((1, 3, 3), {"network": "rkm"}, r"shape: got \(1, 3, 3\)"),

@@ -50,29 +50,91 @@ def test_bad_input(tmp_path):
 
 DRIVER = """
 import sys
-from experiments.study import Config, complete, study
-configs = [Config("tests.tasks:slow", "s", {"x": x, "seconds": 4.0 if x < 2 else 0.0}, 1) for x in range(3)]
-print(study(configs, sys.argv[1], workers=2, progress=False))
+from experiments.study import Config, study
+configs = [Config("tests.tasks:small", "small", {"seed": seed}, 1500) for seed in range(6)]
+print(study(configs, sys.argv[1], workers=2, on=sys.argv[2], progress=False))
 """
 
 
-def test_killed_workers_and_drivers_lose_nothing(tmp_path):
-    """One worker and the driver are killed; the other worker goes on alone, and its run is not made twice."""
-    driver = subprocess.Popen([sys.executable, "-c", DRIVER, tmp_path])
-    diary = tmp_path / "diary"
-    deadline = time.time() + 120
-    while not (diary.exists() and diary.read_text().count("began") == 2):
-        assert time.time() < deadline, "the runs do not begin"
-        time.sleep(0.05)
-    children = subprocess.check_output(["pgrep", "-P", str(driver.pid)], text=True).split()
+class Studied:
+    """Six runs, two at a time, in a driver of its own."""
+
+    def __init__(self, folder, engine, environment):
+        self.diary, command = folder / "diary", [sys.executable, "-c", DRIVER, folder, engine]
+        self.driver = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | environment)
+
+    def wait_until(self, word, times):
+        deadline = time.time() + 300
+        while not (self.diary.exists() and self.diary.read_text().count(word) >= times):
+            assert time.time() < deadline, "the runs do not begin"
+            assert self.driver.poll() is None
+            time.sleep(0.05)
+
+    def result(self):
+        out, _ = self.driver.communicate(timeout=500)
+        assert self.driver.returncode == 0
+        return out.strip().splitlines()[-1]
+
+    def ended(self):
+        return sorted(word for word in self.diary.read_text().split("\n") if word.startswith("ended"))
+
+
+ALL_ONCE = [f"ended {seed}" for seed in range(6)]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    return Studied(tmp_path_factory.mktemp("undisturbed"), "processes", {}).result()
+
+
+@pytest.mark.slow
+def test_killed_workers_and_drivers_lose_nothing(tmp_path, undisturbed):
+    """A worker is killed, then the driver; the other worker goes on alone, and its run is not made twice."""
+    first = Studied(tmp_path, "processes", {})
+    first.wait_until("began", 2)
+    children = subprocess.check_output(["pgrep", "-P", str(first.driver.pid)], text=True).split()
     os.kill(int(children[0]), signal.SIGKILL)
-    driver.kill()
-    driver.wait()
-    again = subprocess.run([sys.executable, "-c", DRIVER, tmp_path], capture_output=True, text=True, check=True)
-    assert again.stdout.strip() == "([{'x': 0}, {'x': 1}, {'x': 2}], {})"
-    words = diary.read_text().split("\n")
-    assert sorted(w for w in words if w.startswith("ended")) == ["ended 0", "ended 1", "ended 2"]
-    assert sum(w.startswith("began") for w in words) == 4, "only the killed one began twice"
+    first.wait_until("began", 3)
+    first.driver.kill()
+    first.driver.wait()
+    again = Studied(tmp_path, "processes", {})
+    assert again.result() == undisturbed
+    assert again.ended() == ALL_ONCE
+
+
+CLUSTER = """
+import sys
+from ray.cluster_utils import Cluster
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+second = cluster.add_node(num_cpus=1)
+print(cluster.address, flush=True)
+if sys.stdin.readline():
+    cluster.remove_node(second, allow_graceful=False)
+    sys.stdin.readline()
+cluster.shutdown()
+"""
+
+
+@pytest.mark.slow
+def test_a_cluster_that_loses_a_node_and_its_driver_loses_nothing(tmp_path, undisturbed):
+    pytest.importorskip("ray", reason="Ray is not installed: pip install 'ppl-disent[study]'")
+    cluster = subprocess.Popen(
+        [sys.executable, "-c", CLUSTER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+    )
+    try:
+        environment = {"RAY_ADDRESS": cluster.stdout.readline().strip()}
+        first = Studied(tmp_path, "ray", environment)
+        first.wait_until("began", 2)
+        print("remove the second node", file=cluster.stdin)
+        first.wait_until("ended", 2)
+        first.driver.kill()
+        first.driver.wait()
+        again = Studied(tmp_path, "ray", environment)
+        assert again.result() == undisturbed
+        assert again.ended() == ALL_ONCE
+        assert again.diary.read_text().count("began") > 6, "a run was begun again on the node that is left"
+    finally:
+        cluster.communicate()
 
 
 def test_intervals_are_students():

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -34,7 +35,7 @@ SIZES = (3, 6, 40, 32, 32)
 _REACH = 432
 
 
-def dsprites(root: str | Path | None = None, *, every: Sequence[int] = (1, 1, 1, 1, 1)) -> Dataset:
+def dsprites(root: str | Path | None = None, *, every: Sequence[int] = (1, 1, 1, 1, 1), size: int = 64) -> Dataset:
     """The 737,280 images of dSprites: 64 x 64, binary, one for each combination of five factors.
 
     The factors are shape (square, ellipse, heart), scale (0.5 to 1), orientation (0 to 2 pi), pos_x and pos_y (0 to 1),
@@ -53,12 +54,14 @@ def dsprites(root: str | Path | None = None, *, every: Sequence[int] = (1, 1, 1,
             read, nothing in it is executed, and the images are held as bits.
         every: Keep each n-th value of each factor, from the first: ``(1, 5, 4, 4, 4)`` has 3 x 2 x 10 x 8 x 8 images.
             Factors count the values that are kept. Only where images are rendered.
+        size: Pixels a side: 64, or 32 or 16 for trials, each pixel then the mean of the 4 or 16 that it stands for.
 
     Returns:
-        A data set of shape ``(1, 64, 64)``, with the likelihood ``"bernoulli"``.
+        A data set of shape ``(1, size, size)``, with the likelihood ``"bernoulli"``.
 
     Raises:
-        ArgumentError: For an ``every`` that is not five positive integers, or that is given together with ``root``.
+        ArgumentError: For an ``every`` that is not five positive integers, or that is given together with ``root``;
+            for another ``size``.
         DataError: For a file that is missing, damaged or not what was published.
 
     References:
@@ -76,20 +79,24 @@ def dsprites(root: str | Path | None = None, *, every: Sequence[int] = (1, 1, 1,
     steps = tuple(every) if isinstance(every, Sequence) else ()
     if len(steps) != len(SIZES) or not all(isinstance(n, int) and n > 0 for n in steps):
         raise ArgumentError("every", got=every, expected=f"five positive integers, one for each of {NAMES}")
+    if size not in (64, 32, 16):
+        raise ArgumentError("size", got=size, expected="64, 32 or 16")
     if root is None:
-        return _Rendered(steps)
+        return _Rendered(steps, size)
     if any(n > 1 for n in steps):
         raise ArgumentError("every", got=every, expected="nothing where root is given: a file is taken whole")
-    return _Packed(*_read(Path(root).expanduser()))
+    return _Packed(*_read(Path(root).expanduser()), size)
 
 
 class _Sprites(Dataset):
     """Images of 512 bytes, one bit a pixel, that subclasses find or make."""
 
-    def __init__(self, factors: Tensor, sizes: Sequence[int]) -> None:
+    def __init__(self, factors: Tensor, sizes: Sequence[int], size: int) -> None:
         super().__init__(
-            len(factors), (1, 64, 64), "bernoulli", factors=factors, factor_names=NAMES, factor_sizes=sizes
+            len(factors), (1, size, size), "bernoulli", factors=factors, factor_names=NAMES, factor_sizes=sizes
         )
+        # A part of the fingerprint only where images are not as published: checkpoints of others keep theirs.
+        self._reduced = (size,) if size < 64 else ()
         self._pixels = (torch.arange(256)[:, None] >> torch.arange(8) & 1).float()
 
     @abstractmethod
@@ -98,31 +105,32 @@ class _Sprites(Dataset):
 
     def _take(self, index: Tensor) -> tuple[Tensor, ...]:
         # Not uint8: torch would take it for a mask.
-        return (self._pixels[self._packed(index).int()].view(-1, *self.shape),)
+        x = self._pixels[self._packed(index).int()].view(-1, 1, 64, 64)
+        return (x if self.shape[1] == 64 else F.avg_pool2d(x, 64 // self.shape[1]),)
 
 
 class _Packed(_Sprites):
-    def __init__(self, images: Tensor, factors: Tensor) -> None:
-        super().__init__(factors, SIZES)
+    def __init__(self, images: Tensor, factors: Tensor, size: int) -> None:
+        super().__init__(factors, SIZES, size)
         self._images = images
 
     @cached_property
     def fingerprint(self) -> str:
-        return digest("dsprites", self._images, self.factors)
+        return digest("dsprites", self._images, self.factors, *self._reduced)
 
     def _packed(self, index: Tensor) -> Tensor:
         return self._images[index]
 
 
 class _Rendered(_Sprites):
-    def __init__(self, every: tuple[int, ...]) -> None:
+    def __init__(self, every: tuple[int, ...], size: int) -> None:
         sizes = tuple(len(range(0, size, n)) for size, n in zip(SIZES, every))
-        super().__init__(torch.cartesian_prod(*map(torch.arange, sizes)), sizes)
+        super().__init__(torch.cartesian_prod(*map(torch.arange, sizes)), sizes, size)
         self._every, self._crossings = every, _crossings()
 
     @property
     def fingerprint(self) -> str:
-        return digest("dsprites rendered", self._every)
+        return digest("dsprites rendered", self._every, *self._reduced)
 
     def _packed(self, index: Tensor) -> Tensor:
         digits = []

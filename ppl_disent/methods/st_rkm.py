@@ -19,7 +19,8 @@ from ppl_disent.elbo import Step, TermELBO
 from ppl_disent.errors import ArgumentError
 from ppl_disent.method import Method, builder
 from ppl_disent.methods.principal import principal
-from ppl_disent.nn import MLP, RKMDecoder, RKMEncoder
+from ppl_disent.methods.vae import networks
+from ppl_disent.nn import RKMDecoder, RKMEncoder
 from ppl_disent.optim import adam
 
 if TYPE_CHECKING:
@@ -222,10 +223,10 @@ def st_rkm(
         lik_scale: ``c_accu`` of the authors' code, twice the paper's lambda.
         rotation: Of the final directions: ``"in_span"``, those within the span of U; ``"official"``, as the authors'
             code, those of most variance in all of feature space, which the decoder may not have seen.
-        network: ``"rkm"``, that of the authors' code; ``"mlp"``; ``"auto"``, rkm for square images of at least 16
-            pixels, else mlp.
-        capacity: Channels of the first convolution.
-        hidden: Width of the first linear layer beside the convolutions.
+        network: ``"rkm"``, that of the authors' code; those of :func:`vae`; ``"auto"``, rkm for square images of at
+            least 16 pixels, else mlp.
+        capacity: Channels of the first convolution of rkm.
+        hidden: Width of its first linear layer beside the convolutions.
         lr: Learning rate of Adam, for the networks.
         manifold_optim: ``"cayley_adam"``, as the authors' code; ``"cayley"``, exact; ``"riemannian_adam"``, geoopt's.
         manifold_lr: Its learning rate, for U.
@@ -277,7 +278,5 @@ def _networks(
     if network == "rkm":
         sizes = {"capacity": capacity, "hidden": hidden}
         return RKMEncoder(shape, features, **sizes), nn.Sequential(RKMDecoder(features, shape, **sizes), nn.Sigmoid())
-    if network == "mlp":
-        decoder: nn.Module = MLP(features, shape)
-        return MLP(shape, features), nn.Sequential(decoder, nn.Sigmoid()) if len(shape) == 3 else decoder
-    raise ArgumentError("network", got=network, expected="'auto', 'rkm' or 'mlp'")
+    encoder, decoder = networks(shape, features, network, outputs=features)
+    return encoder, nn.Sequential(decoder, nn.Sigmoid()) if len(shape) == 3 else decoder

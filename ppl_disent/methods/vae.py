@@ -87,22 +87,25 @@ def vae(
     return Method("vae", model, Gaussian(z=encoder), TermELBO(), optim=adam(lr))
 
 
-def networks(shape: tuple[int, ...], latent_dim: int, network: str) -> tuple[nn.Module, nn.Module]:
-    """Encoder, to means and log variances, and decoder of the methods' networks; see :func:`vae`."""
+def networks(
+    shape: tuple[int, ...], latent_dim: int, network: str, outputs: int | None = None
+) -> tuple[nn.Module, nn.Module]:
+    """Encoder, to means and log variances or as many ``outputs``, and decoder of the networks of :func:`vae`."""
+    outputs = 2 * latent_dim if outputs is None else outputs
     square = len(shape) == 3 and shape[1] == shape[2]
     if network == "auto":
         side = shape[1] if square else 0
         network = "conv" if side == 28 or (side >= 16 and side & (side - 1) == 0) else "mlp"
     if network == "conv":
-        return ConvEncoder(shape, 2 * latent_dim), ConvDecoder(latent_dim, shape)
+        return ConvEncoder(shape, outputs), ConvDecoder(latent_dim, shape)
     if network == "burgess":
         channels, hidden = (32, 32, 32, 32), (256, 256)
         return (
-            ConvEncoder(shape, 2 * latent_dim, channels=channels, hidden=hidden),
+            ConvEncoder(shape, outputs, channels=channels, hidden=hidden),
             ConvDecoder(latent_dim, shape, channels=channels, hidden=hidden, top="linear"),
         )
     if network == "rkm":
-        return RKMEncoder(shape, 2 * latent_dim), RKMDecoder(latent_dim, shape)
+        return RKMEncoder(shape, outputs), RKMDecoder(latent_dim, shape)
     if network == "mlp":
-        return MLP(shape, 2 * latent_dim), MLP(latent_dim, shape)
+        return MLP(shape, outputs), MLP(latent_dim, shape)
     raise ArgumentError("network", got=network, expected="'auto', 'conv', 'burgess', 'rkm' or 'mlp'")
