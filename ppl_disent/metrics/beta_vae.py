@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ppl_disent.metrics.bootstrap import check_bootstrap, with_interval
 from ppl_disent.metrics.rows import Encode, Factored, Rows, check_counts, encode_drawn
 from ppl_disent.metrics.score import Score
 
@@ -18,6 +19,7 @@ def beta_vae_score(
     eval_points: int = 5_000,
     batch_size: int = 64,
     encode_batch: int = 512,
+    bootstrap: int = 0,
     seed: int = 0,
 ) -> Score:
     """The beta-VAE score: pairs of images share the value of one factor; can a linear classifier tell which?
@@ -43,15 +45,25 @@ def beta_vae_score(
         eval_points: Features to judge.
         batch_size: Pairs a feature.
         encode_batch: Images handed to ``encode`` at once.
+        bootstrap: Resamples, of those ``eval_points``, for ``detail["interval"]``, see
+            :mod:`ppl_disent.metrics.bootstrap`; 0 for none. The classifier stays as it is.
         seed: Of all draws.
 
     Returns:
         The accuracy, in [0, 1], with a standard error of at most ``0.5 / sqrt(eval_points)``. ``detail`` has
-        ``train_accuracy``; ``weights`` ``(K, L)`` (``(1, L)`` for two factors); ``chance``, 1 / K; and the
-        ``factor_names``.
+        ``train_accuracy``; ``weights`` ``(K, L)`` (``(1, L)`` for two factors); ``chance``, 1 / K; the
+        ``factor_names``; and ``interval`` where it was asked for.
 
     Raises:
         ArgumentError: As for :func:`factor_vae_score`.
+
+    Example:
+        >>> import torch
+        >>> from ppl_disent.data import Arrays
+        >>> v = torch.cartesian_prod(torch.arange(3), torch.arange(4))
+        >>> data = Arrays(v.float(), likelihood="gaussian", factors=v, factor_names=["a", "b"], factor_sizes=(3, 4))
+        >>> f"{beta_vae_score(lambda x: x, data, points=200, eval_points=100):.2f}"
+        '1.00'
 
     References:
         beta-VAE: Learning Basic Visual Concepts with a Constrained Variational Framework (Higgins et al., 2017),
@@ -62,6 +74,7 @@ def beta_vae_score(
     from sklearn.linear_model import LogisticRegression
 
     check_counts(points=points, eval_points=eval_points, batch_size=batch_size, encode_batch=encode_batch)
+    check_bootstrap(bootstrap)
     rows, rng = Rows(dataset), np.random.default_rng(seed)
     fixed = rng.integers(len(rows.factors.names), size=points + eval_points)
     first = rng.integers(rows.points, size=(len(fixed), batch_size))
@@ -82,4 +95,6 @@ def beta_vae_score(
         "factor_names": rows.factors.names,
     }
     how = f"logistic regression on {points} + {eval_points} features of {batch_size} pairs, seed {seed}"
-    return Score(float(right[points:].mean()), {}, detail, how)
+    counted = right[points:]
+    score = Score(float(counted.mean()), {}, detail, how)
+    return with_interval(score, lambda some: float(counted[some].mean()), eval_points, bootstrap=bootstrap, seed=seed)

@@ -62,6 +62,13 @@ def attribute_classifier(
 
     Raises:
         ArgumentError: If shapes do not fit, values are not finite, or there are fewer than 20 images.
+
+    Example:
+        >>> import numpy as np
+        >>> y = np.arange(200) % 2
+        >>> x = np.random.default_rng(0).random((200, 4, 4)) + y[:, None, None]
+        >>> attribute_classifier(x, y).accuracy
+        array([1.])
     """
     from sklearn.neural_network import MLPClassifier
 

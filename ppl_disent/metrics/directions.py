@@ -39,6 +39,12 @@ def decoder_orthogonality(
 
     Raises:
         ArgumentError: Unless codes are an ``(n, m)`` floating tensor and rotations at least 0.
+
+    Example:
+        >>> import torch
+        >>> weight = torch.tensor([[1.0, 1.0], [0.0, 1.0]])
+        >>> f"{decoder_orthogonality(lambda z: z @ weight, torch.zeros(1, 2)):.3f}"  # 2 / 7
+        '0.286'
     """
     if not isinstance(codes, Tensor) or not codes.is_floating_point() or codes.ndim != 2 or not codes.numel():
         raise ArgumentError("codes", got=getattr(codes, "shape", codes), expected="an (n, m) floating tensor")

@@ -46,6 +46,11 @@ def frechet_distance(
         ArgumentError: If shapes do not fit, a value is NaN or infinite, or a covariance is not symmetric and positive
             semi-definite, up to 1e-6 of its largest eigenvalue.
 
+    Example:
+        >>> import numpy as np
+        >>> f"{frechet_distance([0, 0], np.eye(2), [3, 4], np.eye(2)):.2f}"
+        '25.00'
+
     References:
         The Fréchet Distance between Multivariate Normal Distributions (Dowson & Landau, 1982),
         https://doi.org/10.1016/0047-259X(82)90077-X
@@ -91,6 +96,12 @@ def fid(
         ArgumentError: For images of another type, shape or range, fewer than two of them, or features that are not
             finite, of shape ``(n, d)``.
         DataError: For a file of weights that is missing or another, or where torch-fidelity is not installed.
+
+    Example:
+        >>> import torch
+        >>> x = torch.rand(50, 1, 2, 2, generator=torch.Generator().manual_seed(0)) / 2
+        >>> f"{fid(x, x + 0.5, features=lambda x: x.flatten(1)):.3f}"  # (1 / 2)^2 for each of 4 pixels
+        '1.000'
 
     References:
         GANs Trained by a Two Time-Scale Update Rule Converge to a Local Nash Equilibrium (Heusel et al., 2017),

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from ppl_disent.errors import ArgumentError
+from ppl_disent.metrics.bootstrap import with_interval
 from ppl_disent.metrics.held_out import several_factors, standardised
 from ppl_disent.metrics.information import (
     Array,
@@ -21,8 +22,8 @@ from ppl_disent.metrics.information import (
     Indices,
     as_codes,
     equal_width_bins,
+    information_matrix,
     joint_counts,
-    mutual_information,
 )
 from ppl_disent.metrics.knn import neighbour_information
 from ppl_disent.metrics.score import Score
@@ -36,6 +37,7 @@ def infomec(
     neighbours: int = 10,
     bins: int = 20,
     seed: int = 0,
+    bootstrap: int = 0,
     factor_names: Sequence[str] | None = None,
 ) -> Score:
     """InfoMEC: InfoM (is a latent about one factor?), InfoE (can factors be read off?), InfoC (is a factor in one?).
@@ -67,17 +69,27 @@ def infomec(
         estimator: Of the information.
         neighbours: For ``"knn"``.
         bins: For ``"binned"``.
-        seed: Of the noise of 1e-10 by which ``"knn"`` tells equal codes apart.
+        seed: Of the noise of 1e-10 by which ``"knn"`` tells equal codes apart, and of the bootstrap.
+        bootstrap: Resamples for ``detail["interval"]`` of InfoM, see :mod:`ppl_disent.metrics.bootstrap`; 0 for none,
+            as it must be for ``"knn"``. Bins and active latents stay as they are.
         factor_names: K names; by default ``v0``, ``v1`` and so on.
 
     Returns:
         InfoM, at most 1. ``detail`` has ``modularity``, ``explicitness`` and ``compactness``, that is, InfoM, InfoE and
         InfoC; ``explicitness_per_factor`` by the factors' names; ``normalised_information``, the ``(L, K)`` matrix
-        N_jk; and ``active`` ``(L,)``. If no latent is active all three are 0.
+        N_jk; ``active`` ``(L,)``; and ``interval`` where it was asked for. If no latent is active all three are 0.
 
     Raises:
         ArgumentError: If shapes do not fit, a code is NaN or infinite, a factor is continuous or has one value only,
-            there is one factor only, or for an estimator or a number of neighbours that there is not.
+            there is one factor only, for an estimator or a number of neighbours that there is not, or for a bootstrap
+            of ``"knn"``.
+
+    Example:
+        >>> import numpy as np
+        >>> v = np.indices((2, 2)).reshape(2, -1).T.repeat(20, 0)  # every combination of two factors
+        >>> score = infomec(v, v, estimator="binned")
+        >>> {part: round(score.detail[part], 2) for part in ("modularity", "explicitness", "compactness")}
+        {'modularity': 1.0, 'explicitness': 1.0, 'compactness': 1.0}
 
     References:
         Disentanglement via Latent Quantization (Hsu et al., 2023), section 4, https://arxiv.org/abs/2305.18378.
@@ -86,16 +98,19 @@ def infomec(
         raise ArgumentError("estimator", got=estimator, expected='"knn", "binned" or "discrete"')
     if not isinstance(neighbours, int) or neighbours < 1:
         raise ArgumentError("neighbours", got=neighbours, expected="an integer of at least 1")
+    if estimator == "knn" and bootstrap:
+        hint = "A point that is drawn twice is its own nearest neighbour."
+        raise ArgumentError("bootstrap", got=bootstrap, expected='0 with estimator="knn"', hint=hint)
     z = as_codes("codes", codes).astype(np.float64)
     v = several_factors(factors, factor_names, len(z))
     span = np.ptp(z, axis=0)
     active = span > (0 if estimator == "discrete" else span.max() / 20)
     classes = np.stack([np.unique(x, return_inverse=True)[1] for x in z.T], axis=1)
+    binned = equal_width_bins(z, bins) - 1 if estimator == "binned" else classes
     if estimator == "knn":
         information = neighbour_information(z, v, neighbours=neighbours, seed=seed)
     else:
-        binned = classes if estimator == "discrete" else equal_width_bins(z, bins) - 1
-        information = np.stack([mutual_information(table) for table in joint_counts(binned, v)], axis=1)
+        information = information_matrix(joint_counts(binned, v))
     share = information / v.entropy
     modularity, compactness = _concentration(share[active]), _concentration(share[active].T)
     inputs = _one_hot(classes) if estimator == "discrete" else standardised(z, np.arange(len(z)))
@@ -109,7 +124,14 @@ def infomec(
         "active": active,
     }
     how = {"knn": f"{neighbours} nearest neighbours", "binned": f"plug-in on {bins} equal-width bins"}
-    return Score(modularity, {}, detail, f"{how.get(estimator, 'plug-in on discrete codes')}, N = {len(z)}")
+    score = Score(modularity, {}, detail, f"{how.get(estimator, 'plug-in on discrete codes')}, N = {len(z)}")
+
+    def resampled(rows: Indices) -> float:
+        some = v.take(rows)
+        again = information_matrix(joint_counts(binned[rows], some))
+        return _concentration((again / np.where(some.entropy > 0, some.entropy, 1.0))[active])
+
+    return with_interval(score, resampled, len(z), bootstrap=bootstrap, seed=seed)
 
 
 def _concentration(share: Array) -> float:

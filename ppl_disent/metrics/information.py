@@ -23,6 +23,9 @@ from torch.distributions import Distribution
 from ppl_disent.errors import ArgumentError
 from ppl_disent.metrics.score import Score
 
+# Beyond it squares overflow in float32, in which trees work, and linear machines do not end.
+_LARGEST = 1e18
+
 Array = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
 
@@ -54,13 +57,17 @@ def as_codes(name: str, value: object) -> npt.NDArray[np.floating]:
             which the mean is taken.
 
     Raises:
-        ArgumentError: If it is not of that shape, is empty, not finite, or a distribution that knows no mean.
+        ArgumentError: If it is not of that shape, is empty, not finite, beyond 1e18, or a distribution that knows no
+            mean.
     """
     array = as_array(name, moment(name, value, "mean") if isinstance(value, Distribution) else value)
     if array.ndim != 2 or array.size == 0:
         hint = "One latent is codes[:, None]." if array.ndim == 1 else ""
         raise ArgumentError(name, got=array.shape, expected="the shape (points, latents), both at least 1", hint=hint)
-    return array.astype(array.dtype if array.dtype in (np.float32, np.float64) else np.float64, copy=False)
+    read = array.astype(array.dtype if array.dtype in (np.float32, np.float64) else np.float64, copy=False)
+    if (largest := np.abs(read).max()) > _LARGEST:
+        raise ArgumentError(name, got=f"a magnitude of {largest:g}", expected=f"at most {_LARGEST:g}")
+    return read
 
 
 def moment(name: str, distribution: Distribution, which: str) -> torch.Tensor:
@@ -232,13 +239,18 @@ def mutual_information(joint: Array) -> Array:
     return np.maximum((p * np.log(ratio)).sum((-2, -1)), 0.0)
 
 
+def information_matrix(tables: Sequence[Array]) -> Array:
+    """The mutual information in nats of L latents and K factors, ``(L, K)``, from K joint tables ``(L, B, n_k)``."""
+    return np.stack([mutual_information(table) for table in tables], axis=1)
+
+
 def gap_score(joint: Sequence[Array], factors: Factors, estimator: str, **detail: object) -> Score:
     """The mutual information gap of K joint tables ``(L, B, n_k)``: (best - second best latent) / H(v_k), mean over k.
 
     With one latent the second best is 0. ``detail`` is passed on, next to ``mutual_information`` ``(L, K)``,
     ``factor_entropy`` ``(K,)`` and ``top_latents`` ``(K, 2)``, the indices of the best two (one column for one latent).
     """
-    information = np.stack([mutual_information(table) for table in joint], axis=1)
+    information = information_matrix(joint)
     top = np.argsort(-information, axis=0, kind="stable")[:2].T
     best = np.take_along_axis(information.T, top, axis=1)
     gaps = best[:, 0] - (best[:, 1] if best.shape[1] == 2 else 0.0)

@@ -34,7 +34,8 @@ def irs(
 
     Pitfalls:
         *Noise scores about 0.4*, since a latent's quantile is below its maximum; one outlier raises all scores of its
-        latent. The weights are in the unit of the codes.
+        latent. The weights are in the unit of the codes. There is no bootstrap of a largest deviation
+        (:mod:`ppl_disent.metrics.bootstrap`).
 
     Args:
         codes: An ``(N, L)`` tensor or array, of any real type, on any device; or a distribution with batch shape
@@ -52,6 +53,12 @@ def irs(
     Raises:
         ArgumentError: If shapes do not fit, a code is NaN or infinite, a factor has one value only, or for a quantile
             outside of its range.
+
+    Example:
+        >>> import numpy as np
+        >>> v = np.indices((4, 4)).reshape(2, -1).T  # every combination of two factors
+        >>> f"{irs(v, v):.2f}, {irs(v.sum(1, keepdims=True), v):.2f}"
+        '1.00, 0.50'
 
     References:
         Robustly Disentangled Causal Mechanisms (Suter et al., 2019), section 4, https://arxiv.org/abs/1811.00007.

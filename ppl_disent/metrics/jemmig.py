@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from ppl_disent.metrics.bootstrap import with_interval
-from ppl_disent.metrics.information import Array, Indices, as_factors, entropy, mutual_information
+from ppl_disent.metrics.information import Array, Indices, as_factors, entropy, information_matrix
 from ppl_disent.metrics.rmig import as_normal, quantised_joint
 from ppl_disent.metrics.score import Score
 
@@ -61,6 +61,12 @@ def jemmig(
     Raises:
         ArgumentError: As for :func:`rmig`.
 
+    Example:
+        >>> import numpy as np
+        >>> v = np.indices((2, 2)).reshape(2, -1).T  # every combination of two factors
+        >>> f"{jemmig(v @ [[2], [1]], v):.3f}"  # both in one latent: ln 2 / (ln 2 + ln 100)
+        '0.131'
+
     References:
         Theory and Evaluation Metrics for Learning Disentangled Representations (Do & Tran, 2020), section 3.2,
         https://arxiv.org/abs/1908.09961.
@@ -69,7 +75,7 @@ def jemmig(
     v = as_factors(factors, factor_names, len(mean))
 
     def of(tables: list[Array]) -> tuple[Array, dict[str, object]]:
-        information = np.stack([mutual_information(table) for table in tables], axis=1)
+        information = information_matrix(tables)
         joint_entropy = np.stack([entropy(table.reshape(len(table), -1)) for table in tables], axis=1)
         known = np.array([entropy(table[0].sum(0)) for table in tables])
         top = np.argsort(-information, axis=0, kind="stable")[:2].T

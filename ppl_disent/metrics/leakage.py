@@ -71,6 +71,13 @@ def latent_leakage(
         ArgumentError: If shapes do not fit, a code is NaN or infinite, a label is not 0 or 1 or has fewer than ten
             points of either kind, or for an unknown probe.
 
+    Example:
+        >>> import numpy as np
+        >>> y = np.arange(1000) % 2
+        >>> z = np.random.default_rng(0).normal(size=(1000, 1)) + 20 * y[:, None]
+        >>> f"{latent_leakage(z, y):.2f}"  # ln 2 nats
+        '0.69'
+
     References:
         Learning Latent Subspaces in Variational Autoencoders (Klys et al., 2018), whose aim this measures,
         https://arxiv.org/abs/1812.06190; the bound: The IM Algorithm (Barber & Agakov, 2003).

@@ -57,6 +57,12 @@ def mig(
     Raises:
         ArgumentError: If shapes do not fit, a code is NaN or infinite, or a factor is continuous or has one value only.
 
+    Example:
+        >>> import numpy as np
+        >>> v = np.indices((3, 4)).reshape(2, -1).T  # every combination of two factors
+        >>> mig(v[:, [0, 0, 1]], v)  # the first factor is in two latents
+        Score(0.5; v0 0, v1 1; plug-in on 20 equal-width bins of the codes, N = 12)
+
     References:
         Isolating Sources of Disentanglement in Variational Autoencoders (Chen et al., 2018), section 4.1,
         https://arxiv.org/abs/1802.04942; Challenging Common Assumptions in the Unsupervised Learning of Disentangled

@@ -15,27 +15,27 @@ from ppl_disent.metrics.information import Array
 
 Predict = Callable[[Array], npt.NDArray[Any]]
 Targets = npt.NDArray[Any]
-# From training and held-out codes (n, L) and targets (n,), and a seed, to importances (L,) and a predictor.
-Fit = Callable[[Array, Targets, Array, Targets, int], tuple[Array, Predict]]
+# From training codes (n, L) and targets (n,), and a seed, to importances (L,) and a predictor.
+Fit = Callable[[Array, Targets, int], tuple[Array, Predict]]
 
 _DEPTHS = range(2, 13)
 
 
-def _lasso(z: Array, y: Targets, z_test: Array, y_test: Targets, seed: int) -> tuple[Array, Predict]:
+def _lasso(z: Array, y: Targets, seed: int) -> tuple[Array, Predict]:
     from sklearn.linear_model import Lasso
 
     model = Lasso(alpha=0.02).fit(z, y)
     return np.abs(model.coef_), model.predict
 
 
-def _logistic(z: Array, y: Targets, z_test: Array, y_test: Targets, seed: int) -> tuple[Array, Predict]:
+def _logistic(z: Array, y: Targets, seed: int) -> tuple[Array, Predict]:
     from sklearn.linear_model import LogisticRegression
 
     model = LogisticRegression(max_iter=1000).fit(z, y)
     return np.abs(model.coef_).mean(0), model.predict
 
 
-def _forest_classifier(z: Array, y: Targets, z_test: Array, y_test: Targets, seed: int) -> tuple[Array, Predict]:
+def _forest_classifier(z: Array, y: Targets, seed: int) -> tuple[Array, Predict]:
     from sklearn.ensemble import RandomForestClassifier
 
     # Restricted to sqrt(L) latents a node, as is the default, it has to split on latents that know nothing.
@@ -43,7 +43,7 @@ def _forest_classifier(z: Array, y: Targets, z_test: Array, y_test: Targets, see
     return model.feature_importances_, model.predict
 
 
-def _forest_regressor(z: Array, y: Targets, z_test: Array, y_test: Targets, seed: int) -> tuple[Array, Predict]:
+def _forest_regressor(z: Array, y: Targets, seed: int) -> tuple[Array, Predict]:
     from sklearn.ensemble import RandomForestRegressor
 
     # The split is random, so these are any tenth.
@@ -55,21 +55,23 @@ def _forest_regressor(z: Array, y: Targets, z_test: Array, y_test: Targets, seed
     return best.feature_importances_, best.predict
 
 
-def _boosting(name: str, z: Array, y: Targets, z_test: Array, y_test: Targets, seed: int) -> tuple[Array, Predict]:
+def _boosting(name: str, z: Array, y: Targets, seed: int) -> tuple[Array, Predict]:
     from sklearn import ensemble
 
     model = getattr(ensemble, f"GradientBoosting{name}")(random_state=seed).fit(z, y)
     return model.feature_importances_, model.predict
 
 
-def _hist(name: str, z: Array, y: Targets, z_test: Array, y_test: Targets, seed: int) -> tuple[Array, Predict]:
+def _hist(name: str, z: Array, y: Targets, seed: int) -> tuple[Array, Predict]:
     from sklearn import ensemble
-    from sklearn.inspection import permutation_importance
 
     trees = getattr(ensemble, f"HistGradientBoosting{name}")
     model = trees(max_depth=3, early_stopping=False, random_state=seed).fit(z, y)
-    lost = permutation_importance(model, z_test, y_test, n_repeats=5, random_state=seed).importances_mean
-    return np.maximum(lost, 0.0), model.predict
+    # scikit-learn keeps each split's gain, but sums them up for ordinary boosting only.
+    nodes = np.concatenate([tree.nodes for round_ in model._predictors for tree in round_])
+    splits = nodes[nodes["is_leaf"] == 0]
+    gain = np.bincount(splits["feature_idx"], splits["gain"], minlength=z.shape[1])
+    return gain / max(gain.sum(), np.finfo(float).tiny), model.predict
 
 
 PREDICTORS: dict[tuple[str, str], Fit] = {

@@ -76,6 +76,12 @@ def rmig(
         ArgumentError: If shapes do not fit, a code is NaN or infinite, a stddev negative, the limits not increasing, or
             a factor is continuous or has one value only.
 
+    Example:
+        >>> import numpy as np
+        >>> mean, stddev = np.array([[-1.0], [1.0]]), np.full((2, 1), 0.5)
+        >>> f"{rmig(mean, [0, 1]):.3f}, {rmig((mean, stddev), [0, 1]):.3f}"
+        '1.000, 0.913'
+
     References:
         Theory and Evaluation Metrics for Learning Disentangled Representations (Do & Tran, 2020), section 3.2,
         https://arxiv.org/abs/1908.09961.

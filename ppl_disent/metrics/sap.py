@@ -61,6 +61,12 @@ def sap(
         ArgumentError: If shapes do not fit, a code is NaN or infinite, or a factor has one value only (in all points or
             among those that are trained on) or is continuous where classes are expected.
 
+    Example:
+        >>> import numpy as np
+        >>> v = np.indices((3, 4)).reshape(2, -1).T  # every combination of two factors
+        >>> f"{sap(v[:, [0, 0, 1]], v, continuous=True):.2f}"  # the first factor is in two latents
+        '0.50'
+
     References:
         Variational Inference of Disentangled Latent Concepts from Unlabeled Observations (Kumar et al., 2018), section
         3, https://arxiv.org/abs/1711.00848.

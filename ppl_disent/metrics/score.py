@@ -23,6 +23,13 @@ class Score:
             factors.
         detail: What was computed on the way, by name: arrays and floats, in the units that the metric states.
         estimator: The estimator and its settings, in words.
+
+    Example:
+        >>> score = Score(0.5, {"shape": 1.0, "scale": 0.0}, estimator="by hand")
+        >>> score
+        Score(0.5; shape 1, scale 0; by hand)
+        >>> f"{score:.2f}", float(score)
+        ('0.50', 0.5)
     """
 
     value: float

@@ -68,6 +68,12 @@ def swd(
     Raises:
         ArgumentError: For images of another type, shape, range or number, or counts that are not positive.
 
+    Example:
+        >>> import torch
+        >>> x = torch.rand(20, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+        >>> f"{swd(x, x):.1f}"
+        '0.0'
+
     References:
         Progressive Growing of GANs for Improved Quality, Stability, and Variation (Karras et al., 2018), section 5,
         https://arxiv.org/abs/1710.10196

@@ -77,6 +77,14 @@ def attribute_transfer(
         ArgumentError: If shapes do not fit, if nothing is to change, or if the classifier returns another shape, NaN,
             or what look like probabilities.
 
+    Example:
+        >>> import torch
+        >>> dark = torch.zeros(3, 1, 2, 2)
+        >>> bright = lambda x: x.flatten(1).mean(1, keepdim=True) - 0.5
+        >>> score = attribute_transfer(dark, dark + 1, [0, 0, 0], [1, 1, 1], classifier=bright)
+        >>> float(score), score.detail["original_changed"]
+        (1.0, 4.0)
+
     References:
         Learning Latent Subspaces in Variational Autoencoders (Klys et al., 2018), section 5,
         https://arxiv.org/abs/1812.06190.

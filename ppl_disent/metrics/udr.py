@@ -13,8 +13,9 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from ppl_disent.errors import ArgumentError
+from ppl_disent.metrics.bootstrap import with_interval
 from ppl_disent.metrics.held_out import standardised
-from ppl_disent.metrics.information import Array, as_array, as_codes
+from ppl_disent.metrics.information import Array, Indices, as_array, as_codes
 from ppl_disent.metrics.score import Score
 
 
@@ -24,6 +25,8 @@ def udr(
     kl: Sequence[Tensor | npt.ArrayLike] | None = None,
     similarity: Literal["lasso", "spearman"] = "lasso",
     kl_threshold: float = 0.01,
+    bootstrap: int = 0,
+    seed: int = 0,
 ) -> Score:
     """The unsupervised disentanglement ranking (UDR): ranks runs without factors, by how alike their latents are.
 
@@ -43,14 +46,24 @@ def udr(
         kl: Each run's KL by latent, an ``(L,)`` array, averaged over the data, in nats.
         similarity: ``"lasso"`` or ``"spearman"``.
         kl_threshold: Latents are left out whose KL is not above it.
+        bootstrap: Resamples of the **runs** for ``detail["interval"]``, see :mod:`ppl_disent.metrics.bootstrap`; 0 for
+            none. A run that is drawn twice is not compared with itself.
+        seed: Of the bootstrap.
 
     Returns:
         The mean score of the runs. ``detail`` has ``per_run`` ``(R,)``, by which to rank; ``likeness`` ``(R, R)``, from
-        row to column, 0 on its diagonal; and ``active``, for each run an ``(L,)`` array.
+        row to column, 0 on its diagonal; ``active``, for each run an ``(L,)`` array; and ``interval`` where it was
+        asked for.
 
     Raises:
         ArgumentError: If there are fewer than two runs, their N differ, a code is NaN or infinite, ``kl`` does not fit,
             or for an unknown similarity.
+
+    Example:
+        >>> import numpy as np
+        >>> z = np.array([[1, 1], [1, -1], [-1, 1], [-1, -1]])
+        >>> f"{udr([z, z[:, ::-1] * [-1, 5]]):.2f}"  # 1 less the penalty
+        '0.90'
 
     References:
         Unsupervised Model Selection for Variational Disentangled Representation Learning (Duan et al., 2020), section
@@ -81,7 +94,14 @@ def udr(
                 likeness[i, j] = _strength(np.abs(_lasso(gram, cross) if similarity == "lasso" else cross))
     each = np.array([np.median(np.delete(likeness[:, i], i)) for i in range(len(codes))])
     detail = {"per_run": each, "likeness": likeness, "active": active}
-    return Score(float(each.mean()), {}, detail, f"{similarity}, {len(codes)} runs, N = {len(codes[0])}")
+    score = Score(float(each.mean()), {}, detail, f"{similarity}, {len(codes)} runs, N = {len(codes[0])}")
+
+    def resampled(some: Indices) -> float:
+        others = [some[some != i] for i in some]
+        # Drawn as often as there are runs, one alone has nothing but its own score.
+        return float(np.mean([np.median(likeness[o, i]) if len(o) else each[i] for i, o in zip(some, others)]))
+
+    return with_interval(score, resampled, len(codes), bootstrap=bootstrap, seed=seed)
 
 
 def _read_kl(kl: Sequence[object], codes: Sequence[Array]) -> list[Array]:
