@@ -171,3 +171,23 @@ def test_bad_arguments_are_named(fitted):
 def test_pyplot_is_not_needed():
     code = "import sys, ppl_disent.plots; sys.exit('matplotlib.pyplot' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_matplotlib_is_handed_no_tensor(fitted, tmp_path, monkeypatch):
+    """Whether it can take one depends on the versions of torch and NumPy."""
+
+    def refuse(*_):
+        raise AssertionError("a tensor was converted by NumPy")
+
+    run, x = fitted
+    codes = torch.randn(50, 3)
+    monkeypatch.setattr(torch.Tensor, "__array__", refuse)
+    for figure in (
+        plots.curves(run.history),
+        plots.scatter({"z": codes}, {"y": (codes[:, 0] > 0).double(), "t": codes[:, 1]}),
+        plots.marginals(codes),
+        plots.reconstructions(run.posterior, x),
+        plots.samples(run.posterior, 4),
+        plots.traversal(run.posterior, x),
+    ):
+        save(figure, tmp_path)

@@ -94,13 +94,13 @@ def scatter(codes: Mapping[str, Tensor], colours: Mapping[str, Tensor], *, point
         kinds = shade.unique()
         classes = len(kinds) <= len(COLOURS) and bool((kinds == kinds.round()).all())
         for panel, (a, b) in zip(row, pairs):
-            x, y = (named[name].detach().cpu()[kept] for name in (a, b))
+            x, y = (named[name].detach().cpu()[kept].numpy() for name in (a, b))
             if classes:
                 for colour, kind in zip(COLOURS, kinds):
-                    own = shade == kind
+                    own = (shade == kind).numpy()
                     panel.scatter(x[own], y[own], s=3, lw=0, alpha=0.6, color=colour, label=f"{kind:g}")
             else:
-                drawn = panel.scatter(x, y, c=shade, s=3, lw=0, alpha=0.6, cmap="viridis", rasterized=True)
+                drawn = panel.scatter(x, y, c=shade.numpy(), s=3, lw=0, alpha=0.6, cmap="viridis", rasterized=True)
             panel.set(xlabel=a, ylabel=b)
             panel.spines[["top", "right"]].set_visible(False)
         if classes:
@@ -157,9 +157,11 @@ def marginals(codes: Tensor, *, name: str = "z", shown: int = 4, points: int = 2
                 panel.hist(z[:, i].numpy(), bins=40, density=True, color=COLOURS[5])
                 normal = Normal(z[:, i].mean(), z[:, i].std().clamp(min=1e-12))
                 line = torch.linspace(float(z[:, i].min()), float(z[:, i].max()), 100, dtype=z.dtype)
-                panel.plot(line, normal.log_prob(line).exp(), color="black", lw=1)
+                panel.plot(line.numpy(), normal.log_prob(line).exp().numpy(), color="black", lw=1)
             else:
-                panel.scatter(z[kept, j], z[kept, i], s=2, lw=0, alpha=0.5, color=COLOURS[0], rasterized=True)
+                panel.scatter(
+                    z[kept, j].numpy(), z[kept, i].numpy(), s=2, lw=0, alpha=0.5, color=COLOURS[0], rasterized=True
+                )
             if r == m - 1:
                 panel.set_xlabel(f"{name}[{j}]", fontsize=8)
             if c == 0:
