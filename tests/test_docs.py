@@ -50,6 +50,7 @@ WITHOUT = {
     "ppl_disent.data.smallnorb": FILES,
     "ppl_disent.data.svhn": FILES,
     "ppl_disent.data.tfd": FILES,
+    "ppl_disent.metrics.AttributeClassifier": "is made by attribute_classifier, whose example uses it",
 }
 
 
