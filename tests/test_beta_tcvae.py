@@ -92,6 +92,41 @@ def test_rows_of_the_weights_sum_to_one():
         torch.testing.assert_close(_stratified(n, size).sum(1), torch.ones(n))
 
 
+def test_stratified_weights_are_those_of_appendix_c():
+    """The own datum weighs 1 / N, one other (N - M) / (N M), the rest 1 / M each, M = n - 1.
+
+    rtqichen/beta-tcvae, vae_quant.py, writes them into a flat view at steps of n rather than n + 1: the own datum's
+    weight lands in column 0 of each row, the other one's in column 1, whichever datum the row is of.
+    """
+    from ppl_disent.methods.beta_tcvae import _stratified
+
+    n, size = 4, 50
+    m = n - 1
+    weights = torch.full((n, n), 1 / m)
+    for i in range(n):
+        weights[i, i] = 1 / size
+        weights[i, (i + 1) % n] = (size - m) / (size * m)
+    torch.testing.assert_close(_stratified(n, size), weights)
+    theirs = torch.full((n, n), 1 / m)
+    theirs.view(-1)[:: m + 1] = 1 / size
+    theirs.view(-1)[1 :: m + 1] = (size - m) / (size * m)
+    theirs[m - 1, 0] = (size - m) / (size * m)
+    assert (theirs[:, 0] == 1 / size).tolist() == [True, True, False, True]
+    assert not torch.allclose(theirs.diagonal()[1:], weights.diagonal()[1:])
+
+
+@pytest.mark.parametrize("estimator", ["mws", "mss"])
+def test_gradients_are_those_of_finite_differences(estimator):
+    loc, scale = torch.randn(4, 2, requires_grad=True), (torch.rand(4, 2) + 0.3).requires_grad_()
+    noise, weights = torch.randn(4, 2), (0.3, 2.0, -0.7)
+
+    def value(loc, scale):
+        parts = Decomposition(estimator=estimator, size=50).parts(step_at(loc, scale, loc + scale * noise))
+        return sum(w * parts[name] for w, name in zip(weights, ("mi", "tc", "dwkl")))
+
+    assert torch.autograd.gradcheck(value, (loc, scale))
+
+
 def test_the_loss_has_the_weights_of_the_paper():
     torch.manual_seed(0)
     x = torch.rand(8, 1, 4, 4)

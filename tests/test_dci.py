@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import entropy
-from sklearn.ensemble import GradientBoostingClassifier, HistGradientBoostingClassifier, RandomForestRegressor
+from sklearn.ensemble import GradientBoostingClassifier, RandomForestRegressor
 from sklearn.linear_model import Lasso
 
 from ppl_disent.errors import ArgumentError
@@ -149,22 +149,28 @@ def test_lasso_of_a_rotated_code_is_the_closed_form(angle: int) -> None:
     assert score.detail["informativeness"] == pytest.approx(0.02 if angle == 0 else 0.02 * math.sqrt(2), abs=2e-3)
 
 
-def test_permutation_importance_is_the_accuracy_that_shuffling_costs() -> None:
-    codes, factors = codes_and_factors(1, points=1500)
-    train, test = split(len(codes), 1 / 3, 0)
-    importance = dci(codes, factors, estimator="hist_gradient_boosting").detail["importance"]
-    rng = np.random.default_rng(7)
-    for k in range(3):
-        model = HistGradientBoostingClassifier(max_depth=3, early_stopping=False).fit(codes[train], factors[train, k])
-        for j in range(5):
-            lost = []
-            for _ in range(20):
-                shuffled = codes[test].copy()
-                rng.shuffle(shuffled[:, j])
-                lost.append((model.predict(codes[test]) == factors[test, k]).mean())
-                lost[-1] -= (model.predict(shuffled) == factors[test, k]).mean()
-            # Of five shuffles of 500 points the mean has a standard error below 0.01.
-            assert importance[j, k] == pytest.approx(max(0.0, np.mean(lost)), abs=0.04)
+@pytest.mark.parametrize("estimator", ["gradient_boosting", "hist_gradient_boosting"])
+def test_the_gain_of_trees_is_the_variance_that_their_splits_explain(estimator: str) -> None:
+    # Of 2 a + b, a and b of -1 and 1, each round leaves the same share of both, so that 4/5 of the gain is due to a.
+    a, b = 2.0 * np.tile(grid(2, 2), (300, 1)).T - 1
+    score = dci(
+        np.stack([a, b], axis=1),
+        np.stack([2 * a + b, a + 2 * b], axis=1),
+        estimator=estimator,  # type: ignore[arg-type]
+        protocol="regression",
+    )
+    np.testing.assert_allclose(score.detail["importance"], [[0.8, 0.2], [0.2, 0.8]], atol=0.01)
+    assert float(score) == pytest.approx(1 - entropy([0.8, 0.2], base=2), abs=0.02)
+
+
+def test_boosting_on_binned_codes_uses_the_latents_as_ordinary_boosting_does() -> None:
+    codes, factors = codes_and_factors(1)
+    binned, ordinary = (
+        dci(codes, factors, estimator=name).detail["importance"]  # type: ignore[arg-type]
+        for name in ("hist_gradient_boosting", "gradient_boosting")
+    )
+    np.testing.assert_allclose(binned, ordinary, atol=0.12)
+    np.testing.assert_array_equal(binned.argmax(0), ordinary.argmax(0))
 
 
 # --------------------------------------------------------------------------------------------------------- properties

@@ -230,13 +230,6 @@ def test_metrics_do_not_change_where_they_should_not(metric: object) -> None:
 
 
 @pytest.mark.parametrize("metric", METRICS)
-def test_dead_latents_and_few_latents_are_defined(metric: object) -> None:
-    v = np.tile(grid(2, 3), (20, 1))
-    for z in (np.full((120, 2), 0.5), v[:, [0]] * 1.0, np.concatenate([v, 0 * v, v], axis=1)):
-        assert 0 <= float(metric(z, v)) <= 1  # type: ignore[operator]
-
-
-@pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize(
     ("change", "words"),
     [

@@ -58,6 +58,40 @@ def test_term_and_loss_by_their_formulas():
     assert torch.autograd.grad(loss, [z], allow_unused=True) == (None,)
 
 
+def test_what_is_permuted_is_the_second_batch():
+    """Kim & Mnih, algorithm 2: D tells the first batch from a permutation of another."""
+    tc, first, second = pd.TotalCorrelation(pd.MLP(3, 2, hidden=(5,))), torch.randn(9, 3), torch.randn(7, 3) + 4
+    torch.manual_seed(1)
+    loss = tc.learn(step_at(z=first), step_at(z=second))
+    torch.manual_seed(1)
+    permuted = torch.stack([column[torch.randperm(7)] for column in second.T], 1)
+    real, product = (tc.network(z).log_softmax(1) for z in (first, permuted))
+    torch.testing.assert_close(loss, -0.5 * (real[:, 0].mean() + product[:, 1].mean()))
+
+
+def test_gradients_are_those_of_finite_differences():
+    """Of the term for the codes, and of D's loss for its weights; softplus has no corner."""
+    tc = pd.TotalCorrelation(nn.Sequential(nn.Linear(2, 4), nn.Softplus(), nn.Linear(4, 2)))
+    z = torch.randn(6, 2, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda z: tc(step_at(z=z)), z)
+    weights = dict(tc.network.named_parameters())
+
+    def loss(*values):
+        torch.manual_seed(0)  # the same permutation
+        return torch.func.functional_call(Learner(tc), {f"tc.network.{k}": v for k, v in zip(weights, values)}, (z,))
+
+    assert torch.autograd.gradcheck(loss, tuple(weights.values()))
+
+
+class Learner(nn.Module):
+    def __init__(self, tc):
+        super().__init__()
+        self.tc = tc
+
+    def forward(self, z):
+        return self.tc.learn(step_at(z=z.detach()))
+
+
 def test_several_sites_are_permuted_as_wholes():
     tc = pd.TotalCorrelation(nn.Linear(3, 2), sites=("s", "z"))
     s, z = torch.arange(20.0)[:, None], torch.arange(40.0).reshape(20, 2)

@@ -120,7 +120,8 @@ def _stratified(n: int, size: int) -> Tensor:
         return torch.ones(1, 1)
     weights = torch.full((n, n), 1 / (n - 1))
     weights.fill_diagonal_(1 / size)
-    # The datum after the own one stands for the rest: rtqichen/beta-tcvae, vae_quant.py.
+    # The datum after the own one stands for the rest, as in rtqichen/beta-tcvae, vae_quant.py; but there the weight of
+    # the own datum is in column 0 of every row, not on the diagonal.
     weights[torch.arange(n), (torch.arange(n) + 1) % n] = (size - n + 1) / (size * (n - 1))
     return weights
 

@@ -1,9 +1,40 @@
 # Copyright ppl-disent contributors.
 # SPDX-License-Identifier: Apache-2.0
 """A bench for metrics: codes of which it is known what they should score.
+
 Four factors with four values each, every combination equally often, and codes made of the factors' values x_k, which
 lie evenly in [-1.35, 1.35] and have variance 1. "A perfect code scores 1 and noise 0" is false for many metrics, so
-:func:`analytic` says what each should be, where there is a formula.
+:func:`analytic` says what each should be, where there is a formula; here beside what :func:`table` measured (``~``)
+where there is none.
+
+======================= ========== ========== ========== ========== ========== ==========
+metric                  perfect    permuted   rotated    duplicated entangled  noise
+======================= ========== ========== ========== ========== ========== ==========
+mig                     1.00       1.00       0.00       0.00       0.00       0.00
+rmig                    1.00       1.00       0.00       0.00       0.00       0.00
+jemmig                  0.00       0.00       0.46       0.23       0.58       ~0.88
+dci                     1.00       1.00       0.50       1.00       0.00       ~0.56
+dci completeness        1.00       1.00       0.50       ~1.00      0.00       ~0.78
+dci nrmse               0.02       0.02       0.03       0.02       0.04       1.00
+sap                     1.00       1.00       0.00       0.00       0.00       0.00
+modularity              1.00       1.00       0.67       1.00       0.00       ~0.33
+explicitness            1.00       1.00       1.00       1.00       1.00       0.50
+irs                     1.00       1.00       0.50       1.00       0.25       ~0.27
+infom                   1.00       1.00       0.33       1.00       0.00       ~0.06
+infoe                   1.00       1.00       1.00       1.00       1.00       0.00
+infoc                   1.00       1.00       0.33       0.43       0.00       ~0.07
+factor_vae_score        1.00       1.00       0.50       1.00       0.25       0.25
+beta_vae_score          1.00       1.00       0.50       1.00       0.25       0.25
+total_correlation       0.00       0.00       0.00       inf        0.00       0.00
+mean_mutual_information 0.00       0.00       0.30       0.20       0.76       0.00
+======================= ========== ========== ========== ========== ========== ==========
+
+What metrics do not see, column by column. *Rotated*: all but explicitness and InfoE fall, which no linear mixture
+lowers. *Duplicated*: MIG, RMIG and SAP fall to 0, as for a mixed code; the FactorVAE score, modularity, InfoM, DCI and
+IRS see no harm. *Entangled*: the total correlation of normal variables stays 0, for the mixtures are uncorrelated,
+where the mutual information does not. *Noise*: DCI, its completeness, modularity and IRS are those of a rotated or an
+entangled code, the scores that guess a factor 1 / K; explicitness, InfoE and the NRMSE tell that nothing is known.
+Lower is better for JEMMIG, the NRMSE and the last two rows.
 """
 
 from __future__ import annotations

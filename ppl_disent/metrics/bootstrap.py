@@ -80,6 +80,6 @@ def with_interval(
 
 
 def check_bootstrap(bootstrap: int) -> None:
-    """Raises :class:`ArgumentError` unless it is 0 or an integer of at least 2: at the door of metrics that take long."""
+    """Raises :class:`ArgumentError` unless it is 0 or at least 2; at the door of metrics that take long."""
     if not isinstance(bootstrap, int) or bootstrap < 0 or bootstrap == 1:
         raise ArgumentError("bootstrap", got=bootstrap, expected="0, or at least 2 resamples")

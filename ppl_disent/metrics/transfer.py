@@ -80,7 +80,7 @@ def attribute_transfer(
     Example:
         >>> import torch
         >>> dark = torch.zeros(3, 1, 2, 2)
-        >>> bright = lambda x: 8 * (x.flatten(1).mean(1, keepdim=True) - 0.5)  # logits
+        >>> bright = lambda x: x.flatten(1).mean(1, keepdim=True) > 0.5
         >>> score = attribute_transfer(dark, dark + 1, [0, 0, 0], [1, 1, 1], classifier=bright)
         >>> float(score), score.detail["original_changed"]
         (1.0, 4.0)
