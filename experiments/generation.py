@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from experiments.outcome import Codes, encode, known_factors
+from experiments.outcome import Codes, encode, factors_of
 from ppl_disent import dci, decoder_orthogonality, fid, mig, swd
 from ppl_disent.data import Dataset, load
-from ppl_disent.errors import ArgumentError
+from ppl_disent.errors import ArgumentError, DataError
 from ppl_disent.methods import StRKM
 from ppl_disent.methods.principal import principal
 from ppl_disent.run import Run
@@ -103,10 +103,12 @@ def _covariance(h: Tensor) -> float:
 
 def _disentanglement(codes: Codes, data: Dataset) -> dict[str, float | None]:
     """MIG, and DCI where there are at least two factors."""
-    known, mean = known_factors(codes, data), torch.cat(list(codes.mean.values()), 1)
-    if known is None:
+    try:
+        factors, names = factors_of(codes, data)
+    except DataError:
         return {"mig": None, "dci": None}
+    mean = torch.cat(list(codes.mean.values()), 1)
     return {
-        "mig": float(mig(mean, known.values)),
-        "dci": float(dci(mean, known.values, estimator="lasso")) if known.names[1:] else None,
+        "mig": float(mig(mean, factors)),
+        "dci": float(dci(mean, factors, estimator="lasso")) if names[1:] else None,
     }

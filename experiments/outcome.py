@@ -20,6 +20,7 @@ from tqdm.auto import tqdm
 
 from ppl_disent import plots
 from ppl_disent.data import Dataset
+from ppl_disent.errors import DataError
 from ppl_disent.metrics import mig, rmig
 from ppl_disent.run import Run
 
@@ -92,45 +93,36 @@ def score(codes: Codes, data: Dataset, history: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-@dataclass
-class Known:
-    """The factors of the data that are scored, those that vary.
+def factors_of(codes: Codes, data: Dataset) -> tuple[Tensor, list[str]]:
+    """The factors of the data that were encoded, ``(n, K)``, and their names, without those that have one value only.
 
-    Attributes:
-        values: ``(n, K)``.
-        names: K names.
-        constant: The names of those that are left out.
+    Raises:
+        DataError: If there is none.
     """
-
-    values: Tensor
-    names: list[str]
-    constant: list[str]
-
-
-def known_factors(codes: Codes, data: Dataset) -> Known | None:
-    """The factors of scored data, None where none is known or none varies."""
     if data.factors is None:
-        return None
-    values = data.factors[codes.index.to(data.factors.device)].cpu()
-    varying = [k for k in range(values.shape[1]) if len(values[:, k].unique()) > 1]
-    names = [data.factor_names[k] for k in varying]
-    return Known(values[:, varying], names, [n for n in data.factor_names if n not in names]) if varying else None
+        raise DataError("the factors of the data are not known")
+    factors = data.factors[codes.index.to(data.factors.device)].cpu()
+    varying = [k for k in range(factors.shape[1]) if len(factors[:, k].unique()) > 1]
+    if not varying:
+        raise DataError("every factor has one value only")
+    return factors[:, varying], [data.factor_names[k] for k in varying]
 
 
 def _disentanglement(codes: Codes, data: Dataset) -> dict[str, Any]:
     """MIG and RMIG with all sites' latents side by side, or why there is none."""
-    known = known_factors(codes, data)
-    if known is None:
-        why = "the factors of the data are not known" if data.factors is None else "every factor has one value only"
-        return {"mig": {"skipped": why}, "rmig": {"skipped": why}}
+    try:
+        factors, names = factors_of(codes, data)
+    except DataError as why:
+        return {name: {"skipped": str(why)} for name in ("mig", "rmig")}
+    constant = [name for name in data.factor_names if name not in names]
     mean, stddev = (torch.cat(list(each.values()), 1) for each in (codes.mean, codes.stddev))
     scores = {
-        "mig": mig(mean, known.values, factor_names=known.names),
-        "rmig": rmig((mean, stddev), known.values, factor_names=known.names),
+        "mig": mig(mean, factors, factor_names=names),
+        "rmig": rmig((mean, stddev), factors, factor_names=names),
     }
     return {
         name: {"value": each.value, "per_factor": dict(each.per_factor), "estimator": each.estimator}
-        | ({"constant_factors_left_out": known.constant} if known.constant else {})
+        | ({"constant_factors_left_out": constant} if constant else {})
         for name, each in scores.items()
     }
 
@@ -156,7 +148,7 @@ def write(path: Path, content: Mapping[str, Any] | pd.DataFrame | Figure | str) 
     elif isinstance(content, pd.DataFrame):
         content.to_csv(temporary)
     elif isinstance(content, str):
-        temporary.write_text(content)
+        temporary.write_text(content, encoding="utf-8")
     else:
         temporary.write_text(json.dumps(content, indent=2, default=str) + "\n")
     os.replace(temporary, path)

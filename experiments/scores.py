@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from experiments.generation import pixels
-from experiments.outcome import Codes, encode, known_factors
+from experiments.outcome import Codes, encode, factors_of
 from ppl_disent import metrics
 from ppl_disent.data import Arrays, Dataset
+from ppl_disent.errors import DataError
 from ppl_disent.run import Run
 
 # Codes for boosted trees, images made for a distance of distributions, and of these those for the slow one.
@@ -108,10 +109,10 @@ def _codes(codes: Codes) -> dict[str, float | None]:
 
 def _factors(codes: Codes, data: Dataset) -> dict[str, float | None]:
     found = dict.fromkeys(("mig", "rmig", "jemmig", "sap", "irs"), None) | dict.fromkeys(_SEVERAL, None)
-    known = known_factors(codes, data)
-    if known is None:
+    try:
+        v, names = factors_of(codes, data)
+    except DataError:
         return found
-    v, names = known.values, known.names
     mean, stddev = (torch.cat(list(each.values()), 1) for each in (codes.mean, codes.stddev))
     result: dict[str, float | None] = found | {
         "mig": float(metrics.mig(mean, v)),

@@ -26,7 +26,7 @@ from tqdm.auto import tqdm
 from experiments.engines import engine
 from experiments.outcome import write
 from ppl_disent.data import Dataset
-from ppl_disent.errors import ArgumentError, DataError
+from ppl_disent.errors import ArgumentError, CheckpointError, DataError
 from ppl_disent.method import Method
 from ppl_disent.run import BUILDERS, Run
 
@@ -149,7 +149,7 @@ def refusing() -> Iterator[None]:
     """Ends a command with 2, and one line that says why, for what cannot be run."""
     try:
         yield
-    except (ArgumentError, DataError) as error:
+    except (ArgumentError, DataError, CheckpointError) as error:
         print("error:", " ".join(str(error).split()), file=sys.stderr)
         raise SystemExit(2) from None
 

@@ -8,36 +8,35 @@ For instance: python -m experiments.train dynamic_vae --data dsprites --steps 50
 from __future__ import annotations
 
 import ast
-import platform
 import re
 import shlex
 import sys
 import time
 import typing
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, make_dataclass
-from importlib.metadata import PackageNotFoundError, version
 from inspect import getdoc, signature
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
-import pyro
 import torch
 import tyro
 
 import ppl_disent.methods
 from experiments.outcome import draw, encode, score, table, write
+from experiments.provenance import Begun, provenance
 from ppl_disent import checkpoint
 from ppl_disent.data import LOADERS, Dataset, load
 from ppl_disent.errors import ArgumentError, CheckpointError, DataError, NonFiniteError, SiteError
 from ppl_disent.method import Method
 from ppl_disent.run import BUILDERS, Run
+from ppl_disent.tracking import JSONL, TensorBoard
 
 PROGRAM = "python -m experiments.train"
 METHODS = {name: build for name, build in BUILDERS.items() if build.__module__.startswith(ppl_disent.methods.__name__)}
-CHECKPOINT = "checkpoint.pt"
+CHECKPOINT, CONFIG, HISTORY = "checkpoint.pt", "config.json", "history.jsonl"
 
 
 @dataclass(kw_only=True)
@@ -58,6 +57,7 @@ class Options:
         checkpoint_every: Steps between checkpoints; by default 1000.
         resume: Go on from the checkpoint in the folder, if there is one.
         progress: Show a progress bar.
+        tensorboard: Write scalars and pictures for TensorBoard too; needs the package of that name.
     """
 
     data: str = "dsprites"
@@ -73,6 +73,7 @@ class Options:
     checkpoint_every: int | None = None
     resume: bool = False
     progress: bool = True
+    tensorboard: bool = False
 
     build: ClassVar[Callable[..., Method]]
 
@@ -92,7 +93,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         data = _data(options)
         out = _folder(options)
         with _no_empty_folder(out):
-            run, training = train(options, data, out)
+            typed = shlex.join([*PROGRAM.split(), *arguments])
+            about = provenance(typed) | {"method": options.method, "options": asdict(options)}
+            run, training = train(options, data, out, about)
     except (ArgumentError, SiteError, DataError, CheckpointError, NonFiniteError) as error:
         print("error:", " ".join(str(error).split()), file=sys.stderr)
         raise SystemExit(2) from None
@@ -101,19 +104,17 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise SystemExit(130) from None
 
     codes = encode(run, data, progress=options.progress)
-    about = {"method": options.method, "data": options.data, "steps": run.step}
-    metrics = about | score(codes, data, run.history) | {"training": training}
-    config = {
-        "command": shlex.join([*PROGRAM.split(), *arguments]),
-        "method": options.method,
-        "options": asdict(options),
-        "settings": run.settings,
-        "versions": _versions(),
+    named = {"method": options.method, "data": options.data, "steps": run.step}
+    metrics = named | score(codes, data, run.history) | {"training": training}
+    files = {
+        CONFIG: about | {"settings": run.settings},
+        "history.csv": run.history,
+        "metrics.json": metrics,
+        **draw(run, data, codes),
     }
-    files = {"config.json": config, "history.csv": run.history, "metrics.json": metrics, **draw(run, data, codes)}
     for name, content in files.items():
         write(out / name, content)
-    print(table(metrics), "", *(out / name for name in (*files, CHECKPOINT)), sep="\n")
+    print(table(metrics), "", *(out / name for name in (*files, HISTORY, CHECKPOINT)), sep="\n")
 
 
 def command(name: str) -> type[Options]:
@@ -146,8 +147,14 @@ def _documented(function: Callable[..., Any]) -> tuple[str, dict[str, str]]:
     return summary, {name: " ".join(what.split()) for name, what in found}
 
 
-def train(options: Options, data: Dataset, out: Path) -> tuple[Run, dict[str, float | None]]:
+def train(options: Options, data: Dataset, out: Path, about: Mapping[str, Any]) -> tuple[Run, dict[str, float | None]]:
     """Builds the method and fits it; the run, and how long that took.
+
+    Args:
+        options: Of the command.
+        data: What it is trained on.
+        out: The run's folder, where its files appear as it is trained.
+        about: What ``config.json`` says of it.
 
     Raises:
         ArgumentError, SiteError, DataError, CheckpointError, NonFiniteError: As ``fit`` does.
@@ -171,6 +178,11 @@ def train(options: Options, data: Dataset, out: Path) -> tuple[Run, dict[str, fl
     except ArgumentError as error:
         hint = str(error.__cause__)
         raise ArgumentError("out", got=str(out), expected="a folder that can be written to", hint=hint) from error
+    watching = [Begun(out / CONFIG, about), JSONL(out / HISTORY)]
+    if options.tensorboard:
+        images = len(data.shape) == 3 and data.shape[0] in (1, 3)
+        shown = data.batch(range(min(10, len(data)))) if images else None
+        watching.append(TensorBoard(out / "tensorboard", batch=shown))
     before = 0
     if path.exists():
         with warnings.catch_warnings(action="ignore"):  # `fit` will read it again, and say what there is to say
@@ -188,6 +200,7 @@ def train(options: Options, data: Dataset, out: Path) -> tuple[Run, dict[str, fl
         checkpoint_every=options.checkpoint_every,
         resume=options.resume,
         progress=options.progress,
+        callbacks=watching,
     )
     seconds, steps = time.perf_counter() - started, run.step - before
     return run, {"seconds": seconds, "steps": steps, "steps_per_second": steps / seconds if steps else None}
@@ -238,15 +251,6 @@ def _no_empty_folder(folder: Path) -> Iterator[None]:
             with suppress(OSError):  # not empty, or not made
                 each.rmdir()
         raise
-
-
-def _versions() -> dict[str, str]:
-    try:
-        ours = version("ppl-disent")
-    except PackageNotFoundError:
-        ours = "not installed"
-    python, libraries = platform.python_version(), {"torch": torch.__version__, "pyro": pyro.__version__}
-    return {"ppl_disent": ours, "python": python} | {name: str(found) for name, found in libraries.items()}
 
 
 if __name__ == "__main__":

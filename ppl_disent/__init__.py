@@ -6,12 +6,14 @@ import importlib
 from typing import TYPE_CHECKING
 
 from ppl_disent.adversary import Adversary as Adversary
+from ppl_disent.calibration import Calibration as Calibration
 from ppl_disent.control import PI as PI
 from ppl_disent.control import CyclicalAnnealing as CyclicalAnnealing
 from ppl_disent.control import IncrementalPI as IncrementalPI
 from ppl_disent.control import LinearAnnealing as LinearAnnealing
 from ppl_disent.data import Dataset as Dataset
 from ppl_disent.data import load as load
+from ppl_disent.diagnosis import Diagnosis as Diagnosis
 from ppl_disent.elbo import Step as Step
 from ppl_disent.elbo import TermELBO as TermELBO
 from ppl_disent.errors import ArgumentError as ArgumentError
@@ -19,6 +21,7 @@ from ppl_disent.errors import CheckpointError as CheckpointError
 from ppl_disent.errors import DataError as DataError
 from ppl_disent.errors import NonFiniteError as NonFiniteError
 from ppl_disent.errors import SiteError as SiteError
+from ppl_disent.evidence import Evidence as Evidence
 from ppl_disent.fit import fit as fit
 from ppl_disent.likelihood import Bernoulli as Bernoulli
 from ppl_disent.likelihood import Gaussian as Gaussian
@@ -71,6 +74,8 @@ from ppl_disent.run import Run as Run
 from ppl_disent.svi import SVI as SVI
 from ppl_disent.svi import pyro_pair as pyro_pair
 from ppl_disent.total_correlation import TotalCorrelation as TotalCorrelation
+from ppl_disent.tracking import JSONL as JSONL
+from ppl_disent.tracking import TensorBoard as TensorBoard
 
 if TYPE_CHECKING:
     from ppl_disent import manifold as manifold

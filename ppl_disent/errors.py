@@ -33,6 +33,13 @@ class ArgumentError(ValueError):
         super().__init__(f"{name}: got {shown}, expected {expected}." + (f" {hint}" if hint else ""))
 
 
+def check_whole(least: int, **values: object) -> None:
+    """Raises :class:`ArgumentError` for each named value that is no integer of at least ``least``."""
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise ArgumentError(name, got=value, expected=f"an integer of at least {least}")
+
+
 class SiteError(ValueError):
     """Model, guide, objective and callbacks do not agree on the sample sites.
 

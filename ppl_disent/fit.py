@@ -227,7 +227,7 @@ def _settings(svi: SVI) -> dict[str, Any]:
     if (optim := svi.manifold_optim) is not None:
         settings |= {"manifold_optim": type(optim).__name__}
         settings |= {f"manifold_optim.{k}": _plain(v) for k, v in optim.defaults.items()}
-    for i, hook in enumerate(svi.hooks[:-1]):
+    for i, hook in enumerate(svi.acting[:-1]):
         settings[f"hook {i}"] = type(hook).__name__
         settings |= {f"{type(hook).__name__}.{k}": _plain(v) for k, v in getattr(hook, "settings", {}).items()}
     return settings

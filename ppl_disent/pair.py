@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import pyro
 import torch
 from pyro import poutine
@@ -17,8 +18,8 @@ from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor, nn
 
-from ppl_disent.errors import ArgumentError, SiteError
-from ppl_disent.sites import latents
+from ppl_disent.errors import ArgumentError, SiteError, check_whole
+from ppl_disent.sites import latents, takes_conditions
 from ppl_disent.svi import check_programs
 
 Shapes = Sequence[tuple[tuple[int, ...], torch.dtype]]
@@ -54,9 +55,7 @@ class Pair:
 
     def guide_at_mean(self, batch: tuple[Tensor, ...]) -> Trace:
         """A trace of the guide in which each latent site has its mean (a draw where that is not known)."""
-        batch = self.on_device(batch)
-        if not batch:
-            raise ArgumentError("batch", got="nothing", expected="the tensors that the guide takes")
+        batch = self.data(batch)
         self.shapes = self.shapes or tuple((tuple(t.shape[1:]), t.dtype) for t in batch)
         return poutine.trace(AtMean()(self.guide)).get_trace(*batch)
 
@@ -86,6 +85,20 @@ class Pair:
             raise SiteError(f"which site is decoded? Name it 'x'; the observed ones are {observed}.")
         return observed[0]
 
+    def generated(self, n: int, conditions: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """A batch for a model that draws x: zeros, and conditions of which there may be none if it looks at none.
+
+        Raises:
+            ArgumentError: For other conditions than it takes.
+        """
+        blank = self.blank(n)
+        wanted = {len(blank) - 1} | ({0} if not takes_conditions(self.model) else set())
+        if len(conditions) not in wanted or any(len(c) != n for c in conditions):
+            got = [tuple(c.shape) for c in conditions]
+            expected = f"{len(blank) - 1} tensors of length {n}: what the model takes beside x"
+            raise ArgumentError("conditions", got=got, expected=expected)
+        return (*blank[: len(blank) - len(conditions)], *self.on_device(conditions))
+
     def blank(self, n: int) -> tuple[Tensor, ...]:
         """A batch of n data that are zero, for a model that is run without data."""
         if self.shapes is None:
@@ -101,6 +114,18 @@ class Pair:
         tensors = (t for program in (self.model, self.guide) for t in (*program.parameters(), *program.buffers()))
         return next((t.device for t in tensors), torch.device("cpu"))
 
+    def data(self, batch: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """The batch where the programs are.
+
+        Raises:
+            ArgumentError: For no batch, or fields of different lengths.
+        """
+        batch = self.on_device(batch)
+        if len({len(field) for field in batch}) != 1:
+            got = [tuple(field.shape) for field in batch] or "nothing"
+            raise ArgumentError("batch", got=got, expected="the tensors that the guide takes, of one length")
+        return batch
+
     def on_device(self, batch: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """The batch where the programs are.
 
@@ -115,6 +140,19 @@ class Pair:
             if not isinstance(value, Tensor) or value.dim() < 1:
                 raise ArgumentError(name, got=value, expected="a tensor with the batch first")
         return {name: value.to(self.device) for name, value in sites.items()}
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Draws within are those of a seed; afterwards torch's generators are as they were.
+
+    They are not those of ``torch.manual_seed(seed)``: data made with it would be correlated with them.
+    """
+    check_whole(0, seed=seed)
+    own = int(np.random.SeedSequence((seed, 1)).generate_state(1, np.uint64)[0]) >> 1
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        torch.manual_seed(own)
+        yield
 
 
 class AtMean(Messenger):

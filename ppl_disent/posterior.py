@@ -18,6 +18,8 @@ from ppl_disent.pair import AtMean, Pair, Shapes, values_of
 from ppl_disent.sites import latents, takes_conditions
 
 if TYPE_CHECKING:
+    from ppl_disent.calibration import Calibration
+    from ppl_disent.diagnosis import Diagnosis
     from ppl_disent.evidence import Evidence
 
 
@@ -110,13 +112,7 @@ class Posterior:
         if not isinstance(n, int) or n < 1:
             raise ArgumentError("n", got=n, expected="an integer of at least 1")
         with self._pair.quiet():
-            blank = self._pair.blank(n)
-            wanted = {len(blank) - 1} | ({0} if not takes_conditions(self.model) else set())
-            if len(conditions) not in wanted or any(len(c) != n for c in conditions):
-                got = [tuple(c.shape) for c in conditions]
-                expected = f"{len(blank) - 1} tensors of length {n}: what the model takes beside x"
-                raise ArgumentError("conditions", got=got, expected=expected)
-            batch = (*blank[: len(blank) - len(conditions)], *self._pair.on_device(conditions))
+            batch = self._pair.generated(n, conditions)
             p = self._pair.decode(poutine.uncondition(self.model), batch, {})
             return p.sample() if noise else p.mean
 
@@ -219,4 +215,81 @@ class Posterior:
         from ppl_disent.evidence import log_evidence
 
         with self._pair.quiet():
-            return log_evidence(self._pair, self._pair.on_device(batch), particles, rows)
+            return log_evidence(self._pair, self._pair.data(batch), particles, rows)
+
+    def diagnose(self, *batch: Tensor, particles: int = 1000, rows: int = 10_000, seed: int = 0) -> Diagnosis:
+        """Whether this posterior can be trusted on these data: see :class:`ppl_disent.Diagnosis`.
+
+        Whether it is right on data of the model itself, where the answer is known, is :meth:`calibrate`.
+
+        Args:
+            *batch: The fields that the guide takes, n data; some hundreds tell most.
+            particles: Draws for each datum, at least 25.
+            rows: Data times particles at a time, which bounds the memory.
+            seed: Of all draws; generators are left as they were.
+
+        Raises:
+            SiteError: For a latent that all data share, or that the guide does not have.
+            ArgumentError: For a number below its least, or fewer than two data.
+
+        Example:
+            >>> import torch, ppl_disent as pd
+            >>> method = pd.vae((1, 4, 4), latent_dim=2)
+            >>> q = pd.Posterior(method.model, method.guide)
+            >>> q.diagnose(torch.rand(50, 1, 4, 4), particles=100).ok  # it has not been trained
+            False
+        """
+        from ppl_disent.diagnosis import diagnose
+
+        with self._pair.quiet():
+            return diagnose(self._pair, self._pair.data(batch), particles, rows, seed)
+
+    def calibrate(
+        self, *conditions: Tensor, n: int = 1000, draws: int = 199, rows: int = 10_000, seed: int = 0
+    ) -> Calibration:
+        """Whether the guide finds the latents that data were made from: see :class:`ppl_disent.Calibration`.
+
+        Draws latents and x from the model and asks how the former rank among draws from the guide. It tells of data of
+        the model (black and white from a Bernoulli trained on grey), and of them all together: a guide that is too wide
+        here and too narrow there may pass. Whether it is right on data of yours, one by one, is :meth:`diagnose`.
+
+        Args:
+            *conditions: What the model takes beside x, ``(n, ...)`` tensors.
+            n: Data, at least 100.
+            draws: From the guide for each, at least 19; with 199 the intervals are exactly those that are named.
+            rows: Data times draws at a time, which bounds the memory.
+            seed: Of all draws; generators are left as they were.
+
+        Raises:
+            SiteError: For a latent that all data share, or that the guide does not have.
+            ArgumentError: For a number below its least, other conditions than the model takes, or before shapes of the
+                data are known.
+
+        Example:
+            >>> import torch, ppl_disent as pd
+            >>> method = pd.vae((1, 4, 4), latent_dim=2)
+            >>> q = pd.Posterior(method.model, method.guide, shapes=[((1, 4, 4), torch.float32)])
+            >>> q.calibrate(n=100).ok  # it has not been trained
+            False
+        """
+        from ppl_disent.calibration import calibrate
+
+        with self._pair.quiet():
+            return calibrate(self._pair, conditions, n, draws, rows, seed)
+
+    def explore(self, *batch: Tensor, label_names: Sequence[str] = ()) -> Any:
+        """Latent values moved by hand in a notebook, beside the datum: see :func:`ppl_disent.explore.explore`.
+
+        Args:
+            *batch: The fields that the guide takes, some tens of data, x first: images.
+            label_names: What the labels are called.
+
+        Raises:
+            ArgumentError: For x that are no images, names that are not one a label, or where ipywidgets is missing.
+
+        Example:
+            >>> q.explore(*data.batch(range(50)), label_names=data.label_names)  # doctest: +SKIP
+        """
+        from ppl_disent.explore import explore
+
+        return explore(self, batch, label_names)

@@ -25,6 +25,14 @@ def latents(trace: Trace) -> dict[str, Any]:
     }
 
 
+def common_latents(model_trace: Trace, guide_trace: Trace) -> dict[str, Any]:
+    """The latent sites of a model, ``{name: site of the guide}``; raises :class:`SiteError` if the guide lacks one."""
+    q = latents(guide_trace)
+    if missing := latents(model_trace).keys() - q.keys():
+        raise SiteError(f"latents {sorted(missing)} of the model are missing in the guide.")
+    return {name: q[name] for name in latents(model_trace)}
+
+
 def takes_conditions(model: nn.Module) -> bool:
     """Whether a model may look at more than x: not if its forward names nothing else, as ``(x, *_)``."""
     rest = inspect.Parameter.VAR_POSITIONAL

@@ -35,7 +35,8 @@ class SVI(pyro.infer.SVI):
         manifold_optim: Optimizer of each ``geoopt.ManifoldParameter``, or ``callable(parameters) -> Optimizer``.
         callbacks: Objects with any of ``before_fit(svi, data)``, ``before_backward(svi, step)``,
             ``after_step(svi, step)``, ``record()``, ``after_record(svi, row)``, ``after_fit(run, data)``,
-            ``state_dict()`` and ``load_state_dict(state)``.
+            ``state_dict()`` and ``load_state_dict(state)``. One with ``observes = True`` only watches: it has no state,
+            and a run may be resumed with or without it.
 
     Attributes:
         index: Steps taken.
@@ -100,6 +101,11 @@ class SVI(pyro.infer.SVI):
         everything = [term for _, term in self.elbo.terms.values()] + self.callbacks
         return list({id(hook): hook for hook in everything}.values())
 
+    @property
+    def acting(self) -> list[Any]:
+        """The hooks without those that only observe: what a resumed run must share."""
+        return [hook for hook in self.hooks if not getattr(hook, "observes", False)]
+
     def call_hooks(self, name: str, *args: Any) -> None:
         """Calls the method ``name`` of every hook that has one."""
         for hook in self.hooks:
@@ -152,7 +158,7 @@ class SVI(pyro.infer.SVI):
             "optim": optim,
             "manifold_optim": None if self.manifold_optim is None else self.manifold_optim.state_dict(),
             "kl_scale": self.elbo.kl_scale,
-            "hooks": [hook.state_dict() if hasattr(hook, "state_dict") else None for hook in self.hooks],
+            "hooks": [hook.state_dict() if hasattr(hook, "state_dict") else None for hook in self.acting],
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -170,7 +176,7 @@ class SVI(pyro.infer.SVI):
             self.manifold_optim.load_state_dict(state["manifold_optim"])
         for site, value in state["kl_scale"].items():
             self.elbo.kl_scale[site].copy_(value)
-        for hook, hook_state in zip(self.hooks, state["hooks"], strict=True):
+        for hook, hook_state in zip(self.acting, state["hooks"], strict=True):
             if hook_state is not None:
                 hook.load_state_dict(hook_state)
         self.index = state["index"]

@@ -23,6 +23,7 @@ LEVELS = {
     "ppl_disent.batches": 1,
     "ppl_disent.checkpoint": 1,
     "ppl_disent.sites": 1,
+    "ppl_disent.divergence": 1,
     "ppl_disent.elbo": 2,
     "ppl_disent.opponent": 3,
     "ppl_disent.adversary": 4,
@@ -31,12 +32,16 @@ LEVELS = {
     "ppl_disent.svi": 3,
     "ppl_disent.history": 4,
     "ppl_disent.pair": 4,
-    "ppl_disent.evidence": 5,
+    "ppl_disent.evidence": 4,
+    "ppl_disent.diagnosis": 5,
+    "ppl_disent.calibration": 5,
     "ppl_disent.posterior": 6,
+    "ppl_disent.explore": 5,
     "ppl_disent.transfer": 7,
     "ppl_disent.run": 7,
     "ppl_disent.validate": 4,
     "ppl_disent.fit": 8,
+    "ppl_disent.tracking": 8,
     "ppl_disent.method": 9,
     "ppl_disent.methods": 10,
     "ppl_disent": 11,
@@ -47,8 +52,16 @@ LEVELS = {
 FREE = {
     "ppl_disent.data": {"ppl_disent.errors"},
     "ppl_disent.metrics": {"ppl_disent.errors"},
-    "ppl_disent.plots": {"ppl_disent.errors", "ppl_disent.posterior", "ppl_disent.run", "ppl_disent.transfer"},
+    "ppl_disent.plots": {
+        "ppl_disent.errors",
+        "ppl_disent.divergence",
+        "ppl_disent.posterior",
+        "ppl_disent.run",
+        "ppl_disent.transfer",
+    },
 }
+# Rooms below ppl_disent that may ask a free one, which knows nothing of them.
+ASKS = {"ppl_disent.diagnosis": {"ppl_disent.metrics"}}
 # `A file over 300 lines must be argued for`: name it here with the reason.
 LONG: dict[str, str] = {}
 FILES = sorted(p for d in ("guides", "ppl_disent", "experiments", "benchmarks") for p in (ROOT / d).rglob("*.py"))
@@ -92,7 +105,7 @@ def test_imports_point_down(path: Path):
         if here in FREE:
             assert there in FREE[here], f"{relative} imports {name}"
         elif there in FREE:
-            assert LEVELS[here] >= LEVELS["ppl_disent"], f"{relative} imports {name}"
+            assert there in ASKS.get(here, ()) or LEVELS[here] >= LEVELS["ppl_disent"], f"{relative} imports {name}"
         else:
             assert LEVELS[there] < LEVELS[here], f"{relative} imports {name}"
             assert there != "guides" or LEVELS[here] >= LEVELS["ppl_disent.methods"], f"{relative} imports {name}"

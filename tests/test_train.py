@@ -6,6 +6,7 @@ import inspect
 import json
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
 
 import pandas
@@ -21,6 +22,7 @@ FILES = {
     "config.json",
     "curves.png",
     "history.csv",
+    "history.jsonl",
     "metrics.json",
     "reconstructions.png",
     "traversal.png",
@@ -76,6 +78,31 @@ def test_history_is_that_of_the_run(finished):
     pandas.testing.assert_frame_equal(written, pd.Run.load(finished).history)
 
 
+def test_a_run_can_be_read_while_it_is_trained(monkeypatch, capsys, finished):
+    def stopped(path, content):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train.checkpoint, "save", stopped)
+    with pytest.raises(SystemExit, match="130"):
+        train.main([*DYNAMIC, "--steps", "20", "--out", "run", "--checkpoint-every", "12"])
+    assert {file.name for file in Path("run").iterdir()} == {"config.json", "history.jsonl"}
+    rows = pandas.read_json("run/history.jsonl", lines=True).set_index("step")
+    whole = pandas.read_csv(finished / "history.csv", index_col="step")
+    pandas.testing.assert_frame_equal(rows, whole.loc[[5, 10]].astype(rows.dtypes))
+    config = json.loads(Path("run/config.json").read_text())
+    assert (config["method"], config["options"]["steps"]) == ("dynamic_vae", 20)
+
+
+def test_tensorboard_beside_it():
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    train.main([*DYNAMIC, "--steps", "10", "--out", "run", "--tensorboard"])
+    events = accumulator.EventAccumulator("run/tensorboard")
+    events.Reload()
+    assert [e.step for e in events.Scalars("kl/z")] == [5, 10]
+    assert set(events.Tags()["images"]) == {"reconstructions", "traversal/z"}
+    train.main([*DYNAMIC, "--steps", "15", "--out", "run", "--resume"])
+
+
 def test_metrics_are_those_of_the_posterior(finished):
     metrics, run, data = json.loads((finished / "metrics.json").read_text()), pd.Run.load(finished), pd.load("digits")
     x = data.batch(range(len(data)))[0]
@@ -103,6 +130,9 @@ def test_config_has_what_is_needed_to_do_it_again(finished):
     assert options.items() <= config["options"].items()
     assert config["settings"]["method.likelihood"] == "bernoulli"
     assert config["command"].startswith("python -m experiments.train dynamic_vae --data digits")
+    assert set(config["machine"]) == {"system", "processor", "GPU"}
+    began = datetime.fromisoformat(config["began"])
+    assert 0 <= (datetime.now().astimezone() - began).total_seconds() < 3600
     assert set(config["versions"]) == {"ppl_disent", "python", "torch", "pyro"}
 
 
@@ -133,7 +163,7 @@ def test_resume_at_a_row_gives_the_same_history(finished):
 def test_resume_of_a_finished_run_writes_its_files_again(finished):
     command = [*DYNAMIC, "--out", "run", "--steps", "20"]
     train.main(command)
-    for file in ("history.csv", "traversal.png", "metrics.json"):
+    for file in ("history.csv", "history.jsonl", "traversal.png", "metrics.json"):
         Path("run", file).unlink()
     train.main([*command, "--resume"])
     assert {file.name for file in Path("run").iterdir()} == FILES

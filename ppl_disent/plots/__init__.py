@@ -9,6 +9,8 @@ comes out the same in a script, on a machine without a screen and in a notebook.
 from ppl_disent.plots.codes import latent_kl as latent_kl
 from ppl_disent.plots.codes import marginals as marginals
 from ppl_disent.plots.codes import scatter as scatter
+from ppl_disent.plots.diagnosis import calibration as calibration
+from ppl_disent.plots.diagnosis import diagnosis as diagnosis
 from ppl_disent.plots.images import joint as joint
 from ppl_disent.plots.images import reconstructions as reconstructions
 from ppl_disent.plots.images import samples as samples

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
-from torch.distributions import Distribution, Independent, Normal, kl_divergence
+from torch.distributions import Normal
 
+from ppl_disent.divergence import coordinate_kl
 from ppl_disent.errors import ArgumentError, SiteError
 from ppl_disent.plots.training import COLOURS
 
@@ -25,13 +26,13 @@ def latent_kl(q: Posterior, *batch: Tensor, site: str = "z") -> Tensor:
     Args:
         q: The posterior.
         *batch: The data, ``(n, ...)`` tensors.
-        site: A latent site, normal under both programs, its values independent given the data.
+        site: A latent site, normal under both programs, or with a known divergence of each of its values.
 
     Returns:
         A ``(latent,)`` tensor.
 
     Raises:
-        SiteError: For an unknown site, or one that is not normal.
+        SiteError: For an unknown site, or one whose divergence is not known.
 
     Example:
         >>> from ppl_disent import plots
@@ -43,17 +44,7 @@ def latent_kl(q: Posterior, *batch: Tensor, site: str = "z") -> Tensor:
     encoded = q.encode(*batch)
     if site not in encoded:
         raise SiteError(f"no latent site {site!r}; there are {sorted(encoded)}.")
-    marginals = _normal(site, encoded[site]), _normal(site, q.prior(*batch)[site])
-    return kl_divergence(*marginals).mean(0)
-
-
-def _normal(site: str, distribution: Distribution) -> Normal:
-    """The normals of each coordinate; made anew, since subclasses of Normal are not registered with torch's KL."""
-    while isinstance(distribution, Independent):
-        distribution = distribution.base_dist
-    if not isinstance(distribution, Normal):
-        raise SiteError(f"{site!r}: got {type(distribution).__name__}, expected a site that is normal.")
-    return Normal(distribution.loc, distribution.scale)
+    return coordinate_kl(site, encoded[site], q.prior(*batch)[site]).mean(0)
 
 
 def scatter(codes: Mapping[str, Tensor], colours: Mapping[str, Tensor], *, points: int = 3000, seed: int = 0) -> Figure:
