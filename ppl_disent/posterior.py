@@ -288,7 +288,9 @@ class Posterior:
             ArgumentError: For x that are no images, names that are not one a label, or where ipywidgets is missing.
 
         Example:
-            >>> q.explore(*data.batch(range(50)), label_names=data.label_names)  # doctest: +SKIP
+            >>> data = load("digits_bars")
+            >>> q = csvae(data.shape, labels=1).fit(data, steps=3, progress=False).posterior
+            >>> panel = q.explore(*data.batch(range(50)), label_names=data.label_names)
         """
         from ppl_disent.explore import explore
 

@@ -54,6 +54,13 @@ WITHOUT = {
 }
 
 
+# Examples that need an extra.
+EXTRAS = {
+    "ppl_disent.posterior.Posterior.explore": "ipywidgets",
+    "ppl_disent.tracking.TensorBoard": "tensorboard",
+}
+
+
 class Finder(doctest.DocTestFinder):
     """Also finds functions that a decorator of another module has wrapped, such as builders."""
 
@@ -86,6 +93,8 @@ def registry():
 
 @pytest.mark.parametrize("example", examples(), ids=lambda example: example.name)
 def test_example(example: doctest.DocTest, registry, tmp_path, monkeypatch):
+    if example.name in EXTRAS:
+        pytest.importorskip(EXTRAS[example.name])
     monkeypatch.chdir(tmp_path)
     torch.set_default_dtype(torch.float32)
     told: list[str] = []
