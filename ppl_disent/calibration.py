@@ -15,7 +15,7 @@ from pyro import poutine
 from torch import Tensor
 
 from ppl_disent.errors import SiteError, check_whole
-from ppl_disent.pair import Pair, seeded
+from ppl_disent.pair import Pair
 from ppl_disent.sites import common_latents, latents
 
 Floats = npt.NDArray[np.float64]
@@ -86,14 +86,13 @@ class Calibration:
 
 
 def calibrate(pair: Pair, conditions: tuple[Tensor, ...], n: int, draws: int, rows: int, seed: int) -> Calibration:
-    """As :meth:`ppl_disent.Posterior.calibrate`, within ``pair.quiet()``."""
+    """As :meth:`ppl_disent.Posterior.calibrate`, within ``pair.quiet(seed)``."""
     check_whole(100, n=n)
     check_whole(19, draws=draws)
     check_whole(1, rows=rows)
-    with seeded(seed):
-        batch = pair.generated(n, conditions)
-        many = max(1, rows // draws)
-        parts = [_ranked(pair, tuple(f[i : i + many] for f in batch), draws) for i in range(0, n, many)]
+    batch = pair.generated(n, conditions)
+    many = max(1, rows // draws)
+    parts = [_ranked(pair, tuple(f[i : i + many] for f in batch), draws) for i in range(0, n, many)]
     found = {name: [torch.cat(t) for t in zip(*(part[name] for part in parts))] for name in parts[0]}
     ranks = {name: rank.numpy() for name, (rank, _) in found.items()}
     counts = np.stack([np.bincount(rank, minlength=draws + 1) for rank in ranks.values()])

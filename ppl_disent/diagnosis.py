@@ -18,7 +18,7 @@ from ppl_disent.divergence import base_of, coordinate_kl, joint_kl, two_samples
 from ppl_disent.errors import ArgumentError, SiteError, check_whole
 from ppl_disent.evidence import Evidence, log_evidence
 from ppl_disent.metrics import gaussian_total_correlation
-from ppl_disent.pair import Pair, seeded, values_of
+from ppl_disent.pair import Pair, values_of
 from ppl_disent.sites import common_latents
 
 SHARE = 0.05  # of the data that may be bad before it is said: k-hat is itself an estimate, and now and then too large
@@ -125,16 +125,16 @@ class Site(NamedTuple):
 
 
 def diagnose(pair: Pair, batch: tuple[Tensor, ...], particles: int, rows: int, seed: int) -> Diagnosis:
-    """As :meth:`ppl_disent.Posterior.diagnose`, within ``pair.quiet()``."""
+    """As :meth:`ppl_disent.Posterior.diagnose`, within ``pair.quiet(seed)``."""
     check_whole(25, particles=particles)  # k-hat is not defined with fewer
     check_whole(1, rows=rows)
     if (n := len(batch[0])) < 2:
         raise ArgumentError("batch", got=f"{n} data", expected="at least 2")
-    with seeded(seed):
-        parts = [_sites(pair, tuple(field[i : i + rows] for field in batch)) for i in range(0, n, rows)]
-        found = {name: Site(*(torch.cat(t) for t in zip(*(part[name] for part in parts)))) for name in parts[0]}
-        points = [name for name, site in found.items() if site.point.any()]
-        evidence = None if points else log_evidence(pair, batch, particles, rows)
+    index = torch.arange(n, device=pair.device).split(rows)
+    parts = [_sites(pair.at_rows(some), tuple(field[some] for field in batch)) for some in index]
+    found = {name: Site(*(torch.cat(t) for t in zip(*(part[name] for part in parts)))) for name in parts[0]}
+    points = [name for name, site in found.items() if site.point.any()]
+    evidence = None if points else log_evidence(pair, batch, particles, rows)
     rows_of = {name: _row(site, seed) for name, site in found.items()}
     sites = pd.DataFrame.from_dict(rows_of, orient="index")
     coordinates = pd.concat([_coordinates(name, site) for name, site in found.items()])

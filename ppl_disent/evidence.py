@@ -5,23 +5,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from pyro import poutine
-from pyro.distributions import Delta
-from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
-from ppl_disent.errors import SiteError, check_whole
-from ppl_disent.sites import common_latents
-
-if TYPE_CHECKING:
-    from ppl_disent.pair import Pair
+from ppl_disent.errors import check_whole
+from ppl_disent.pair import Pair, log_density
+from ppl_disent.sites import common_latents, samples
 
 
 @dataclass(frozen=True)
@@ -79,11 +72,11 @@ def log_evidence(pair: Pair, batch: tuple[Tensor, ...], particles: int, rows: in
     check_whole(1, particles=particles, rows=rows)
     n = len(batch[0])
     parts = []
-    for some in torch.arange(n).split(rows):
-        own = tuple(field[some.to(field.device)] for field in batch)
+    for some in torch.arange(n, device=pair.device).split(rows):
         many = max(1, rows // len(some))
         counts = [min(many, particles - done) for done in range(0, particles, many)]
-        parts.append(torch.cat([_log_weights(pair, own, count) for count in counts]).cpu().double())
+        drawn = [_log_weights(pair, batch, some.repeat(count)) for count in counts]
+        parts.append(torch.cat(drawn).reshape(particles, -1).cpu().double())
     log_w = torch.cat(parts, 1)
     mean: Tensor = log_w.logsumexp(0) - math.log(particles)
     relative = (log_w - mean).exp()
@@ -92,33 +85,15 @@ def log_evidence(pair: Pair, batch: tuple[Tensor, ...], particles: int, rows: in
     return Evidence(mean, error, torch.from_numpy(pareto_khat(log_w.T.numpy())), ess, log_w.mean(0), particles)
 
 
-def _log_weights(pair: Pair, batch: tuple[Tensor, ...], particles: int) -> Tensor:
-    """log p(x, latents) - log q(latents) of ``particles`` draws for each datum, ``(particles, n)``."""
-    n = len(batch[0])
-    many = tuple(field.repeat(particles, *[1] * (field.dim() - 1)) for field in batch)
-    guide_trace = poutine.trace(pair.guide).get_trace(*many)
-    model_trace = poutine.trace(poutine.replay(pair.model, trace=guide_trace)).get_trace(*many)
+def _log_weights(pair: Pair, batch: tuple[Tensor, ...], index: Tensor) -> Tensor:
+    """log p(x, latents) - log q(latents) of a draw for each of the rows ``index``."""
+    guide_trace, model_trace = pair.at_rows(index).traces(tuple(field[index] for field in batch))
     common_latents(model_trace, guide_trace)
-    total = torch.zeros(particles * n, dtype=torch.float64, device=batch[0].device)
+    total = torch.zeros(len(index), dtype=torch.float64, device=pair.device)
     for sign, trace in ((1, model_trace), (-1, guide_trace)):
-        for name, site in _sites(trace):
-            base = site["fn"]
-            while hasattr(base, "base_dist"):
-                base = base.base_dist
-            if sign == -1 and isinstance(base, Delta):
-                raise SiteError(f"{name!r}: a point mass in the guide has no density, so there are no weights.")
-            log_p = site["fn"].log_prob(site["value"])
-            if log_p.shape != (particles * n,):
-                got = tuple(log_p.shape)
-                raise SiteError(f"{name!r}: got a log density of shape {got}, expected one number for each datum.")
-            total += sign * log_p
-    return total.unflatten(0, (particles, n))
-
-
-def _sites(trace: poutine.Trace) -> Iterator[tuple[str, Any]]:
-    for name, site in trace.nodes.items():
-        if site["type"] == "sample" and not site_is_subsample(site):
-            yield name, site
+        for name in samples(trace):
+            total += sign * log_density(trace, name, len(index))
+    return total
 
 
 def pareto_khat(log_weights: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

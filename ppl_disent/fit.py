@@ -21,8 +21,9 @@ from ppl_disent.elbo import TermELBO
 from ppl_disent.errors import ArgumentError, CheckpointError
 from ppl_disent.history import History
 from ppl_disent.optim import adam, describe, follow_layout
+from ppl_disent.pair import seeded, shapes_of
 from ppl_disent.precision import PRECISIONS, lowered, resolved
-from ppl_disent.run import Run, shapes_of
+from ppl_disent.run import Run
 from ppl_disent.svi import SVI, ManifoldOptim, check_programs
 from ppl_disent.validate import validated_step
 
@@ -106,8 +107,6 @@ def fit(
         raise ArgumentError("precision", got=precision, expected=f"one of {PRECISIONS}")
     if not isinstance(callbacks, (list, tuple)):
         raise ArgumentError("callbacks", got=type(callbacks).__name__, expected="a list of callbacks")
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
-        raise ArgumentError("seed", got=seed, expected="an integer from 0 to 2^63 - 1")
     if resume and checkpoint is None:
         raise ArgumentError("resume", got=True, expected="a checkpoint to resume from")
     check_programs(model, guide)
@@ -205,12 +204,7 @@ def _device(given: str | torch.device | None) -> torch.device:
 @contextmanager
 def _isolated(seed: int, device: torch.device) -> Iterator[None]:
     """Random state of its own, an empty param store, validation off; all as before afterwards."""
-    devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices), pyro.get_param_store().scope(), pyro.validation_enabled(False):
-        torch.default_generator.manual_seed(seed)
-        if devices:
-            with torch.cuda.device(device):
-                torch.cuda.manual_seed(seed)
+    with seeded(seed, device), pyro.get_param_store().scope(), pyro.validation_enabled(False):
         yield
 
 

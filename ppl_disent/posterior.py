@@ -241,7 +241,7 @@ class Posterior:
         """
         from ppl_disent.diagnosis import diagnose
 
-        with self._pair.quiet():
+        with self._pair.quiet(seed):
             return diagnose(self._pair, self._pair.data(batch), particles, rows, seed)
 
     def calibrate(
@@ -274,7 +274,7 @@ class Posterior:
         """
         from ppl_disent.calibration import calibrate
 
-        with self._pair.quiet():
+        with self._pair.quiet(seed):
             return calibrate(self._pair, conditions, n, draws, rows, seed)
 
     def explore(self, *batch: Tensor, label_names: Sequence[str] = ()) -> Any:
@@ -295,3 +295,113 @@ class Posterior:
         from ppl_disent.explore import explore
 
         return explore(self, batch, label_names)
+
+    def to_arviz(self, *batch: Tensor, draws: int = 100, predictive: int | None = None, **options: Any) -> Any:
+        """Draws, densities and data for ArviZ: an ``InferenceData``, or from version 1 on a ``DataTree``.
+
+        The groups are ``posterior`` and ``prior`` (given the conditions), ``posterior_predictive`` and
+        ``prior_predictive``, ``log_likelihood``, ``sample_stats``, ``observed_data``, and ``constant_data`` for the
+        conditions. Axes are ``chain``, ``draw``, ``datum`` and a site's own: ``z_dim``, or ``channel``, ``row`` and
+        ``column``. ``sample_stats`` has for each draw and datum, in nats, ``log_lik``, ``log_prior``, their sum ``lp``,
+        ``log_q``, and the importance weight ``log_weight``; not the last two for a point mass.
+
+        Args:
+            *batch: The fields that the guide takes, n data.
+            draws: Of the latents, independent ones in one chain.
+            predictive: How many of them x is drawn for; as many as ``memory`` allows by default.
+            **options: ``groups``, some of those above; ``constants``, ``{name: (n, ...) values}`` such as factors, for
+                ``constant_data``; ``dims`` and ``coords``, names for axes and labels along them, as in ArviZ's
+                ``from_dict``; ``history``, a run's, as the group ``training``; ``seed``; ``memory``, bytes that the
+                answer may take, 8e8 by default; ``rows``, draws times data made at a time, 1000 by default.
+
+        Raises:
+            ArgumentError: For an argument out of its range, or an answer of more bytes than ``memory``.
+
+        Example:
+            >>> from ppl_disent import Posterior, vae
+            >>> method = vae((6,), latent_dim=2)
+            >>> found = Posterior(method.model, method.guide).to_arviz(torch.rand(5, 6), draws=30)
+            >>> dict(found.posterior.sizes)
+            {'chain': 1, 'draw': 30, 'datum': 5, 'z_dim': 2}
+        """
+        from ppl_disent.export import to_arviz
+
+        return to_arviz(self._pair, batch, draws=draws, predictive=predictive, **options)
+
+    def refine(
+        self, *batch: Tensor, steps: int = 500, lr: float = 0.02, particles: int = 8, seed: int = 0
+    ) -> Posterior:
+        """The posterior of these data with a Gaussian of its own for each datum and latent site, no longer amortised.
+
+        Means and standard deviations start at the guide's and climb the ELBO of the model, which stays as it is. What
+        they gain is the amortisation gap: ``refine(x).log_evidence(x).elbo - log_evidence(x).elbo``.
+
+        Args:
+            *batch: The fields that the guide takes, n data; the answer takes no others.
+            steps: Of Adam, for all data.
+            lr: Its learning rate, which falls to zero.
+            particles: Draws for each datum and step.
+            seed: Of the draws.
+
+        Raises:
+            SiteError: For a site that is no Normal in the guide, or one that all data share.
+            ArgumentError: For an argument out of its range.
+            NonFiniteError: If a mean or a standard deviation becomes NaN.
+
+        References:
+            Semi-Amortized Variational Autoencoders (Kim et al., 2018), https://arxiv.org/abs/1802.02550; Inference
+            Suboptimality in Variational Autoencoders (Cremer et al., 2018), https://arxiv.org/abs/1801.03558
+
+        Example:
+            >>> from ppl_disent import Posterior, vae
+            >>> method, x = vae((6,), latent_dim=2), torch.rand(5, 6)
+            >>> Posterior(method.model, method.guide).refine(x, steps=10).encode(x)["z"].mean.shape
+            torch.Size([5, 2])
+        """
+        from ppl_disent.refine import refine
+
+        with self._pair.quiet(seed):
+            guide = refine(self._pair, self._pair.on_device(batch), steps, lr, particles)
+        return Posterior(self.model, guide, shapes=self._pair.shapes)
+
+    def nuts(
+        self,
+        *datum: Tensor,
+        draws: int = 1000,
+        warmup: int = 500,
+        chains: int = 2,
+        seed: int = 0,
+        progress: bool = False,
+    ) -> Any:
+        """The posterior of one datum by Hamiltonian Monte Carlo, which knows of no guide: a gold standard for one.
+
+        Args:
+            *datum: The fields of the model, a batch of one.
+            draws: A chain.
+            warmup: Draws before them, which adapt step size and mass.
+            chains: One after another, each from a draw of the prior.
+            seed: Of all of them.
+            progress: Show a progress bar.
+
+        Returns:
+            As ``to_arviz``; ``sample_stats`` has ``diverging`` and no ``log_q``.
+
+        Raises:
+            SiteError: For a latent that all data share.
+            ArgumentError: For more data than one, or an argument out of its range.
+
+        References:
+            The No-U-Turn Sampler (Hoffman & Gelman, 2014), https://arxiv.org/abs/1111.4246
+
+        Example:
+            >>> from ppl_disent import Posterior, vae
+            >>> method = vae((6,), latent_dim=2)
+            >>> found = Posterior(method.model, method.guide).nuts(torch.rand(1, 6), draws=5, warmup=5)
+            >>> dict(found.posterior.sizes)
+            {'chain': 2, 'draw': 5, 'datum': 1, 'z_dim': 2}
+        """
+        from ppl_disent.export import as_arviz
+        from ppl_disent.nuts import nuts
+
+        with self._pair.quiet(seed):
+            return as_arviz(nuts(self._pair, self._pair.on_device(datum), draws, warmup, chains, progress), {})

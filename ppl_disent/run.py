@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ppl_disent import checkpoint
 from ppl_disent.elbo import TermELBO
-from ppl_disent.errors import ArgumentError, CheckpointError
+from ppl_disent.errors import CheckpointError
 from ppl_disent.history import History
 from ppl_disent.posterior import Posterior
 
@@ -61,6 +61,10 @@ class Run:
     def posterior(self) -> Posterior:
         """The fitted pair, ready for questions."""
         return Posterior(self.model, self.guide, shapes=self.shapes)
+
+    def to_arviz(self, *batch: Tensor, **options: Any) -> Any:
+        """As :meth:`Posterior.to_arviz`, with the history, controllers' records included, as the group ``training``."""
+        return self.posterior.to_arviz(*batch, history=self.history, **options)
 
     @classmethod
     def load(cls, path: str | Path, method: Any = None, *, device: str | torch.device = "cpu") -> Run:
@@ -114,10 +118,3 @@ def _call_once(guide: nn.Module, shapes: Sequence[tuple[Sequence[int], str]]) ->
     batch = [torch.zeros(2, *shape, dtype=getattr(torch, dtype)) for shape, dtype in shapes]
     with torch.random.fork_rng(devices=[]), torch.no_grad(), pyro.get_param_store().scope():
         guide(*batch)
-
-
-def shapes_of(batch: tuple[Tensor, ...]) -> tuple[tuple[tuple[int, ...], torch.dtype], ...]:
-    """Shape and dtype of each batch field for one datum."""
-    if not batch or any(t.dim() < 1 for t in batch):
-        raise ArgumentError("batch", got=[tuple(t.shape) for t in batch], expected="tensors with the batch first")
-    return tuple((tuple(t.shape[1:]), t.dtype) for t in batch)

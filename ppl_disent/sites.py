@@ -16,13 +16,14 @@ from torch import Tensor, nn
 from ppl_disent.errors import SiteError
 
 
+def samples(trace: Trace) -> dict[str, Any]:
+    """The sample sites of a trace, in their order, without those that only choose a subsample."""
+    return {n: s for n, s in trace.nodes.items() if s["type"] == "sample" and not site_is_subsample(s)}
+
+
 def latents(trace: Trace) -> dict[str, Any]:
-    """The sample sites of a trace that are not observed, in their order."""
-    return {
-        name: site
-        for name, site in trace.nodes.items()
-        if site["type"] == "sample" and not site["is_observed"] and not site_is_subsample(site)
-    }
+    """Those that are not observed."""
+    return {name: site for name, site in samples(trace).items() if not site["is_observed"]}
 
 
 def common_latents(model_trace: Trace, guide_trace: Trace) -> dict[str, Any]:

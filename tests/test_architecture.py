@@ -32,21 +32,25 @@ LEVELS = {
     "ppl_disent.svi": 3,
     "ppl_disent.history": 4,
     "ppl_disent.pair": 4,
-    "ppl_disent.evidence": 4,
-    "ppl_disent.diagnosis": 5,
-    "ppl_disent.calibration": 5,
-    "ppl_disent.posterior": 6,
-    "ppl_disent.explore": 5,
-    "ppl_disent.transfer": 7,
-    "ppl_disent.run": 7,
+    "ppl_disent.evidence": 5,
+    "ppl_disent.draws": 5,
+    "ppl_disent.refine": 5,
+    "ppl_disent.diagnosis": 6,
+    "ppl_disent.calibration": 6,
+    "ppl_disent.export": 6,
+    "ppl_disent.nuts": 6,
+    "ppl_disent.explore": 6,
+    "ppl_disent.posterior": 7,
+    "ppl_disent.transfer": 8,
+    "ppl_disent.run": 8,
     "ppl_disent.validate": 4,
-    "ppl_disent.fit": 8,
-    "ppl_disent.tracking": 8,
-    "ppl_disent.method": 9,
-    "ppl_disent.methods": 10,
-    "ppl_disent": 11,
-    "experiments": 12,
-    "benchmarks": 12,
+    "ppl_disent.fit": 9,
+    "ppl_disent.tracking": 9,
+    "ppl_disent.method": 10,
+    "ppl_disent.methods": 11,
+    "ppl_disent": 12,
+    "experiments": 13,
+    "benchmarks": 13,
 }
 # Rooms that may import only what is named here.
 FREE = {
@@ -63,7 +67,9 @@ FREE = {
 # Rooms below ppl_disent that may ask a free one, which knows nothing of them.
 ASKS = {"ppl_disent.diagnosis": {"ppl_disent.metrics"}}
 # `A file over 300 lines must be argued for`: name it here with the reason.
-LONG: dict[str, str] = {}
+LONG: dict[str, str] = {
+    "ppl_disent/posterior.py": "every question to a posterior: mostly docstrings, the work is done elsewhere",
+}
 FILES = sorted(p for d in ("guides", "ppl_disent", "experiments", "benchmarks") for p in (ROOT / d).rglob("*.py"))
 
 

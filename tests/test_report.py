@@ -240,7 +240,7 @@ def test_the_run_of_a_study(copy):
     (run / "config.json").write_text(json.dumps(content))
     (run / "result.json").write_text(json.dumps({"figures": {"leak": 0.123, "transfer": None}}))
     found = page(run)
-    assert {"figures.leak", "0.123", "experiments.subspaces:run", "argument seed"} <= set(found.words)
+    assert {"leak", "0.123", "experiments.subspaces:run", "argument seed"} <= set(found.words)
     assert "reconstructions" in {attrs["id"] for attrs in found.all("section")}
 
 

@@ -62,7 +62,10 @@ def render(source: Source, *, bootstrap: int, progress: bool) -> str:
         "charts": pictures.charts(source.history) if len(source.history) else [],
         "rows": rows,
         "why_no_scores": why,
-        "figures": dict(_flat(source.result)),
+        "figures": {
+            name.removeprefix("figures."): f"{value:.4g}" if isinstance(value, float) else value
+            for name, value in _flat(source.result)
+        },
         "provenance": _provenance(source),
         "settings": {name: value for name, value in source.settings.items() if value is not None},
         "frames": pictures.FRAMES,
