@@ -25,6 +25,7 @@ class Gaussian(nn.Module):
             that has no network.
 
     Example:
+        >>> from guides import Gaussian
         >>> guide = Gaussian(z=nn.Linear(5, 2 * 3))
         >>> guide(torch.zeros(7, 5))["z"].shape
         torch.Size([7, 3])

@@ -18,6 +18,12 @@ class Span(nn.Module):
 
     Args:
         U: An ``(l, m)`` parameter with orthonormal columns, such as ``ppl_disent.manifold.stiefel(l, m)``.
+
+    Example:
+        >>> from guides import Span
+        >>> span = Span(nn.Parameter(torch.eye(3, 2)))
+        >>> span(torch.tensor([[1.0, 2.0]])).tolist()
+        [[1.0, 2.0, 0.0]]
     """
 
     basis: Tensor
@@ -58,6 +64,12 @@ class Stiefel(nn.Module):
 
     Raises:
         ValueError: For a noise that is not positive.
+
+    Example:
+        >>> from guides import Stiefel
+        >>> guide = Stiefel(nn.Linear(8, 5), nn.Parameter(torch.eye(5, 2)))
+        >>> {name: value.shape[1] for name, value in guide(torch.rand(7, 8)).items()}
+        {'h': 2, 'coordinates': 2, 'residual': 5}
     """
 
     mean: Tensor

@@ -30,14 +30,14 @@ class Adversary(Opponent):
 
     As a term, ``TermELBO(terms={"adversary": (weight, adversary)})``, it is ``fool(step)``, in nats per datum:
 
-    ==================  ===========================================================================================
-    kind                term
-    ==================  ===========================================================================================
-    ``"entropy"``       minus the entropy of q(y | z); with ``target="marginal"`` KL(q(y | z) || p(y)). No labels.
-    ``"cross_entropy"`` minus the cross-entropy of q(y | z), log q(y | z): not bounded below while q lags behind.
-    ``"reversal"``      the same, but the adversary learns at the same parameters from the very z of the term, as
-                        with a gradient reversal layer; the other two learn from z of the guide after its step.
-    ==================  ===========================================================================================
+    ===================  ==========================================================================================
+    kind                 term
+    ===================  ==========================================================================================
+    ``"entropy"``        minus the entropy of q(y | z); with ``target="marginal"`` KL(q(y | z) || p(y)). No labels.
+    ``"cross_entropy"``  minus the cross-entropy of q(y | z), log q(y | z): not bounded below while q lags behind.
+    ``"reversal"``       the same, but the adversary learns at the same parameters from the very z of the term, as
+                         with a gradient reversal layer; the other two learn from z of the guide after its step.
+    ===================  ==========================================================================================
 
     Its own loss, ``learn(step)``, is the cross-entropy for every kind. ``after_step``, which our SVI calls, minimises
     it with its own Adam. The generator's step gives it no gradient, and its own gives the generator none: check
@@ -65,6 +65,13 @@ class Adversary(Opponent):
 
     Raises:
         ArgumentError: For an argument out of its range.
+
+    Example:
+        >>> method = cvae((1, 8, 8), labels=1, latent_dim=4)  # nothing keeps its z from knowing the label
+        >>> method.elbo = TermELBO(terms={"adversary": (1.0, Adversary(MLP(4, 1), labels=1))})
+        >>> run = method.fit(load("digits_bars"), steps=3, progress=False)
+        >>> list(run.history.filter(regex="adversary|entropy"))
+        ['extra.adversary', 'adversary.z', 'label_entropy.z']
     """
 
     count: Tensor

@@ -53,6 +53,13 @@ class Calibration:
 
         Simulation-Based Calibration Checking for Bayesian Computation (Modrák et al., 2023),
         https://arxiv.org/abs/2211.02383, on the log likelihood as a quantity
+
+    Example:
+        >>> x = torch.rand(50, 1, 4, 4)
+        >>> q = vae((1, 4, 4), latent_dim=2).fit(x, steps=3, progress=False).posterior
+        >>> found = q.calibrate(n=200, draws=19)
+        >>> sorted(found.table.index)
+        ['log p(x | latents)', 'z[0]', 'z[1]']
     """
 
     draws: int

@@ -68,6 +68,13 @@ class Diagnosis:
         Inference Suboptimality in Variational Autoencoders (Cremer et al., 2018), https://arxiv.org/abs/1801.03558
 
         ELBO surgery (Hoffman & Johnson, 2016), on the aggregate posterior
+
+    Example:
+        >>> x = torch.rand(50, 1, 4, 4)
+        >>> q = vae((1, 4, 4), latent_dim=2).fit(x, steps=3, progress=False).posterior
+        >>> found = q.diagnose(x, particles=100)
+        >>> found.data, list(found.coordinates.columns)
+        (50, ['site', 'kl', 'activity', 'active'])
     """
 
     data: int

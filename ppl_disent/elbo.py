@@ -39,6 +39,12 @@ class Step:
         log_lik: Unscaled log likelihood per observed site.
         extra: Unweighted value per additional term.
         loss: ``sum kl_scale * kl - sum lik_scale * log_lik + sum weight * extra``, once it is known.
+
+    Example:
+        >>> method = vae((1, 8, 8), latent_dim=3)
+        >>> step = method.elbo.evaluate(method.model, method.guide, torch.rand(5, 1, 8, 8))
+        >>> list(step.named()), step["z"].shape
+        (['loss', 'kl.z', 'log_lik.x'], torch.Size([5, 3]))
     """
 
     index: int | Tensor
@@ -101,6 +107,14 @@ class TermELBO(ELBO):
 
     .. warning:: An analytic KL is right only if a latent's parents in the model are not its descendants in the guide
        (as for ``pyro.infer.TraceMeanField_ELBO``); a pair that draws its latents in different orders is warned about.
+
+    Example:
+        >>> def sparse(step):  # a term is any function of a step
+        ...     return step["z"].abs().sum(1).mean()
+        >>> method = vae((1, 8, 8))
+        >>> method.elbo = TermELBO(kl_scale={"z": 4.0}, terms={"sparse": (0.1, sparse)})
+        >>> list(method.fit(load("digits"), steps=3, progress=False).history)
+        ['loss', 'kl.z', 'log_lik.x', 'extra.sparse', 'kl_scale.z']
     """
 
     def __init__(

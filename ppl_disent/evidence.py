@@ -32,6 +32,13 @@ class Evidence:
         ess: Effective number of particles.
         elbo: The mean log weight: what training maximises, with all weights 1.
         particles: Draws for each datum.
+
+    Example:
+        >>> x = torch.rand(20, 1, 4, 4)
+        >>> q = vae((1, 4, 4), latent_dim=2).fit(x, steps=3, progress=False).posterior
+        >>> found = q.log_evidence(x, particles=100)
+        >>> found.value.shape, bool((found.value.mean() >= found.elbo.mean()))
+        (torch.Size([20]), True)
     """
 
     value: Tensor

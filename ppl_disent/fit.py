@@ -64,7 +64,7 @@ def fit(
         steps: Optimisation steps in all, those before a resume included.
         batch_size: Rows a batch; all rows where there are fewer. Not used for an iterable.
         optim: Pyro's optimizer of the Euclidean parameters; by default fused Adam with learning rate 1e-3.
-        manifold_optim: Optimizer of ``geoopt.ManifoldParameter``s, see :class:`ppl_disent.SVI`.
+        manifold_optim: Optimizer of each ``geoopt.ManifoldParameter``, see :class:`ppl_disent.SVI`.
         callbacks: See :class:`ppl_disent.SVI`.
         device: Where to train; by default CUDA where there is one. The programs stay there.
         precision: ``"bfloat16"`` runs the networks under autocast; all else keeps the programs' dtype, as everything
@@ -86,6 +86,17 @@ def fit(
         DataError: For data of the wrong shape, type or range, or with NaN.
         CheckpointError: If ``checkpoint`` is damaged or foreign, or of a run with other settings.
         NonFiniteError: When a term becomes NaN or infinite; the last checkpoint is from before.
+
+    Example:
+        >>> import guides
+        >>> from ppl_disent.methods import VAE
+        >>> model = VAE(MLP(4, (1, 8, 8)), 4, Bernoulli())
+        >>> guide = guides.Gaussian(z=MLP((1, 8, 8), 2 * 4))
+        >>> elbo, options = TermELBO(kl_scale=2.0), {"checkpoint": "run.pt", "progress": False}
+        >>> run = fit(model, guide, elbo, load("digits"), steps=3, **options)
+        >>> run = fit(model, guide, elbo, load("digits"), steps=5, resume=True, **options)  # goes on
+        >>> run.step
+        5
     """
     for name, value in {"steps": steps, "batch_size": batch_size, "log_every": log_every}.items():
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:

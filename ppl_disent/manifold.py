@@ -43,6 +43,12 @@ def stiefel(l: int, m: int, *, generator: torch.Generator | None = None) -> geoo
 
     Raises:
         ArgumentError: Unless ``l >= m >= 1``.
+
+    Example:
+        >>> from ppl_disent import manifold
+        >>> U = manifold.stiefel(50, 10)
+        >>> U.shape, bool(manifold.orthonormality_error(U) < 1e-5)
+        (torch.Size([50, 10]), True)
     """
     _check_count("l", l)
     _check_count("m", m)
@@ -65,6 +71,11 @@ def as_stiefel(matrix: Tensor) -> geoopt.ManifoldParameter:
 
     Raises:
         ArgumentError: For any other matrix.
+
+    Example:
+        >>> from ppl_disent import manifold
+        >>> directions = torch.linalg.qr(torch.randn(50, 10)).Q.contiguous()
+        >>> U = manifold.as_stiefel(directions)
     """
     _check_orthonormal("matrix", matrix)
     if not matrix.is_contiguous():
@@ -97,7 +108,7 @@ class CayleyAdam(torch.optim.Optimizer):
     of ``geoopt.optim.RiemannianAdam``: v is of the whole gradient, its part normal to the manifold included.
 
     Args:
-        params: ``geoopt.ManifoldParameter``s on a Stiefel manifold, 2-dim, or groups of them.
+        params: Each a ``geoopt.ManifoldParameter`` on a Stiefel manifold, 2-dim; or groups of them.
         lr: Learning rate, positive.
         betas: Decay of the first and second moment, each in [0, 1). Keep them while training.
         eps: Added to the second moment, positive.
@@ -108,6 +119,17 @@ class CayleyAdam(torch.optim.Optimizer):
 
     Raises:
         ArgumentError: For a value out of its range, or parameters that are not on a Stiefel manifold.
+
+    Example:
+        >>> from ppl_disent import manifold
+        >>> U, target = manifold.stiefel(5, 2), torch.eye(5, 2)
+        >>> optimizer = manifold.CayleyAdam([U], lr=0.1)
+        >>> for step in range(100):
+        ...     optimizer.zero_grad()
+        ...     (U - target).square().sum().backward()
+        ...     optimizer.step()
+        >>> bool((U - target).norm() < 0.1), bool(manifold.orthonormality_error(U) < 1e-5)
+        (True, True)
     """
 
     def __init__(
@@ -202,6 +224,12 @@ def optimizer(name: str, lr: float) -> Callable[[list[Tensor]], torch.optim.Opti
 
     Raises:
         ArgumentError: For an unknown name, or a learning rate that is not a positive number.
+
+    Example:
+        >>> from ppl_disent import manifold
+        >>> method = st_rkm((1, 8, 8), latent_dim=3, feature_dim=8)
+        >>> riemannian = manifold.optimizer("riemannian_adam", lr=1e-3)
+        >>> run = method.fit(load("digits"), steps=3, manifold_optim=riemannian, progress=False)
     """
     makers: dict[str, Callable[..., torch.optim.Optimizer]] = {
         "cayley_adam": CayleyAdam,
@@ -215,7 +243,13 @@ def optimizer(name: str, lr: float) -> Callable[[list[Tensor]], torch.optim.Opti
 
 
 def orthonormality_error(u: Tensor) -> Tensor:
-    """``||U'U - I||_F`` of an ``(l, m)`` matrix, a 0-dim tensor without gradient."""
+    """``||U'U - I||_F`` of an ``(l, m)`` matrix, a 0-dim tensor without gradient.
+
+    Example:
+        >>> from ppl_disent import manifold
+        >>> manifold.orthonormality_error(2 * torch.eye(3, 2))  # U'U - I is 3 I
+        tensor(4.2426)
+    """
     gram = u.detach().mT @ u.detach()
     gram.diagonal().sub_(1)
     return gram.norm()
@@ -236,6 +270,12 @@ def principal_angles(a: Tensor, b: Tensor) -> Tensor:
 
     Raises:
         ArgumentError: Unless both are matrices of one dtype with as many rows and independent columns.
+
+    Example:
+        >>> from ppl_disent import manifold
+        >>> a, b = torch.eye(3, 2), torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
+        >>> manifold.principal_angles(a, b)  # a shared direction, and one at 45 degrees
+        tensor([0.0000, 0.7854])
     """
     for name, matrix in {"a": a, "b": b}.items():
         if matrix.dim() != 2 or matrix.dtype not in DTYPES or matrix.dtype != a.dtype or len(matrix) != len(a):
@@ -243,8 +283,7 @@ def principal_angles(a: Tensor, b: Tensor) -> Tensor:
             raise ArgumentError(name, got=got, expected=f"a matrix of one of {DTYPES}, with the dtype and rows of a")
         if int(torch.linalg.matrix_rank(matrix.detach())) < matrix.shape[1]:
             raise ArgumentError(name, got="dependent columns", expected="linearly independent ones")
-    wide, narrow = (a, b) if a.shape[1] >= b.shape[1] else (b, a)
-    wide, narrow = torch.linalg.qr(wide.detach()).Q, torch.linalg.qr(narrow.detach()).Q
+    wide, narrow = (torch.linalg.qr(u.detach()).Q for u in sorted((a, b), key=lambda u: -u.shape[1]))
     common = wide.mT @ narrow
     cosines = torch.linalg.svdvals(common).clamp(max=1)
     sines = torch.linalg.svdvals(narrow - wide @ common).flip(0).clamp(max=1)

@@ -25,7 +25,7 @@ P = ParamSpec("P")
 
 @dataclass
 class Method:
-    """What a builder such as :func:`ppl_disent.methods.dynamic_vae` returns.
+    """What a builder such as :func:`ppl_disent.dynamic_vae` returns.
 
     Attributes:
         name: The method's name.
@@ -36,6 +36,12 @@ class Method:
         optim: Optimizer of the Euclidean parameters, with the paper's settings.
         manifold_optim: Optimizer of the parameters on a manifold.
         recipe: The builder and its arguments, kept with each run; see ``Run.load``.
+
+    Example:
+        >>> method = dynamic_vae((1, 8, 8), target_kl=5.0)
+        >>> run = method.fit(load("digits"), steps=3, batch_size=16, progress=False)
+        >>> run.recipe["builder"], run.step
+        ('dynamic_vae', 3)
     """
 
     name: str
@@ -69,6 +75,15 @@ def builder(build: Callable[P, Method]) -> Callable[P, Method]:
     """Registers a function that builds a :class:`Method`, so that ``Run.load`` can build its programs again.
 
     Its arguments must be plain values (numbers, strings, tuples of them) for that. A registered name is replaced.
+
+    Example:
+        >>> @builder
+        ... def annealed_vae(shape, *, latent_dim: int = 10, steps: int = 1000) -> Method:
+        ...     method = vae(shape, latent_dim=latent_dim)
+        ...     method.name, method.callbacks = "annealed_vae", [LinearAnnealing("z", steps=steps)]
+        ...     return method
+        >>> annealed_vae((1, 8, 8)).recipe
+        {'builder': 'annealed_vae', 'arguments': {'shape': (1, 8, 8), 'latent_dim': 10, 'steps': 1000}}
     """
 
     @functools.wraps(build)

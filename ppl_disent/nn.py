@@ -79,6 +79,10 @@ class ConvEncoder(nn.Module):
 
     Raises:
         ArgumentError: For a shape that cannot be halved down to 4 or 7 pixels.
+
+    Example:
+        >>> ConvEncoder((3, 64, 64), 2 * 10, channels=(8, 8, 16, 16))(torch.zeros(5, 3, 64, 64)).shape
+        torch.Size([5, 20])
     """
 
     def __init__(
@@ -130,6 +134,10 @@ class ConvDecoder(nn.Module):
         hidden: Widths of the linear layers before them.
         top: How the last hidden layer becomes an image of ``channels[0]`` channels: ``"conv"``, a transposed
             convolution (network "H"), or ``"linear"`` (Burgess' network "B").
+
+    Example:
+        >>> ConvDecoder(10, (3, 64, 64), channels=(16, 16, 8, 8))(torch.zeros(5, 10)).shape
+        torch.Size([5, 3, 64, 64])
     """
 
     def __init__(
@@ -181,6 +189,10 @@ class RKMEncoder(nn.Module):
 
     Raises:
         ArgumentError: For a shape that does not fit.
+
+    Example:
+        >>> RKMEncoder((1, 28, 28), 50, capacity=4)(torch.zeros(5, 1, 28, 28)).shape
+        torch.Size([5, 50])
     """
 
     def __init__(self, shape: Shape, outputs: int, *, capacity: int = 64, hidden: int = 256) -> None:
@@ -215,6 +227,10 @@ class RKMDecoder(nn.Module):
         shape: ``(channels, height, width)`` of one image, as for the encoder.
         capacity: Channels before the last transposed convolution.
         hidden: Width of the first linear layer.
+
+    Example:
+        >>> RKMDecoder(50, (1, 28, 28), capacity=4)(torch.zeros(5, 50)).shape
+        torch.Size([5, 1, 28, 28])
     """
 
     def __init__(self, inputs: int, shape: Shape, *, capacity: int = 64, hidden: int = 256) -> None:

@@ -29,6 +29,13 @@ class Opponent(nn.Module):
     Args:
         network: Its network, which neither program holds.
         optimizer: Of the network's parameters.
+
+    Example:
+        >>> network, z = nn.Linear(2, 1), torch.ones(3, 2, requires_grad=True)
+        >>> opponent = Opponent(network, torch.optim.Adam(network.parameters()))
+        >>> opponent.frozen(z).sum().backward()  # what its term does: only the latent values get a gradient
+        >>> z.grad is None, network.weight.grad is None
+        (False, True)
     """
 
     def __init__(self, network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
@@ -94,6 +101,11 @@ def check_isolation(svi: SVI, *batch: Tensor) -> None:
     Raises:
         ArgumentError: If there is no adversary, or naming the parameters and buffers that the wrong step changes or
             gives gradients to.
+
+    Example:
+        >>> method = factor_vae((1, 8, 8), discriminator_units=8)
+        >>> svi = SVI(method.model, method.guide, method.optim, method.elbo)
+        >>> check_isolation(svi, torch.rand(16, 1, 8, 8))  # raises where one trains the other
     """
     devices = {t.device for t in batch if t.device.type == "cuda"}
     with torch.random.fork_rng(list(devices)):

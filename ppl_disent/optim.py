@@ -29,6 +29,7 @@ class JointOptim(PyroOptim):
 
     Example:
         >>> optim = JointOptim(torch.optim.Adam, {"lr": 1e-3, "fused": True}, {"clip_norm": 10.0})
+        >>> run = vae((1, 8, 8)).fit(load("digits"), steps=3, optim=optim, progress=False)
     """
 
     def __init__(
@@ -97,6 +98,9 @@ def adam(lr: float) -> JointOptim:
 
     Args:
         lr: Learning rate, positive.
+
+    Example:
+        >>> run = vae((1, 8, 8)).fit(load("digits"), steps=3, optim=adam(5e-4), progress=False)
     """
     return JointOptim(torch.optim.Adam, {"lr": lr, "fused": True})
 

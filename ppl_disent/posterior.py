@@ -35,8 +35,13 @@ class Posterior:
             model without data; otherwise known from the first batch asked about.
 
     Example:
-        >>> q = run.posterior  # doctest: +SKIP
-        >>> codes = q.encode(x)["z"].mean  # (n, latent)  # doctest: +SKIP
+        >>> data = load("digits")
+        >>> q = vae(data.shape, latent_dim=4).fit(data, steps=3, progress=False).posterior
+        >>> (x,) = data.batch(range(100))
+        >>> codes = q.encode(x)["z"].mean  # (100, 4)
+        >>> strip = q.traverse("z", 0, [-2.0, 0.0, 2.0], x[:1])  # (1, 3, 1, 8, 8)
+        >>> q.log_evidence(x, particles=10).value.shape
+        torch.Size([100])
     """
 
     def __init__(self, model: nn.Module, guide: nn.Module, *, shapes: Shapes | None = None) -> None:
@@ -283,7 +288,9 @@ class Posterior:
             ArgumentError: For x that are no images, names that are not one a label, or where ipywidgets is missing.
 
         Example:
-            >>> q.explore(*data.batch(range(50)), label_names=data.label_names)  # doctest: +SKIP
+            >>> data = load("digits_bars")
+            >>> q = csvae(data.shape, labels=1).fit(data, steps=3, progress=False).posterior
+            >>> panel = q.explore(*data.batch(range(50)), label_names=data.label_names)
         """
         from ppl_disent.explore import explore
 

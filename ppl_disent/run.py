@@ -38,6 +38,14 @@ class Run:
         shapes: Shape and dtype of each batch field for one datum.
         recipe: How the programs can be built again, ``{"builder": name, "arguments": {...}}``, or None.
         settings: What the run was made with.
+
+    Example:
+        >>> run = vae((1, 8, 8)).fit(load("digits"), steps=4, log_every=2, checkpoint="run.pt", progress=False)
+        >>> run.history[["loss", "kl.z"]].shape
+        (2, 2)
+        >>> again = Run.load("run.pt")  # also in another process: the builder is known by its name
+        >>> again.step, again.history.equals(run.history)
+        (4, True)
     """
 
     model: nn.Module = field(repr=False)

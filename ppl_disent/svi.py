@@ -32,7 +32,7 @@ class SVI(pyro.infer.SVI):
         guide: The program of q, a torch module. Parameters shared with the model are stepped once.
         optim: Pyro's optimizer for all Euclidean parameters; any ``PyroOptim``.
         loss: The objective.
-        manifold_optim: Optimizer of the ``geoopt.ManifoldParameter``s, or ``callable(parameters) -> Optimizer``.
+        manifold_optim: Optimizer of each ``geoopt.ManifoldParameter``, or ``callable(parameters) -> Optimizer``.
         callbacks: Objects with any of ``before_fit(svi, data)``, ``before_backward(svi, step)``,
             ``after_step(svi, step)``, ``record()``, ``after_record(svi, row)``, ``after_fit(run, data)``,
             ``state_dict()`` and ``load_state_dict(state)``. One with ``observes = True`` only watches: it has no state,
@@ -46,6 +46,13 @@ class SVI(pyro.infer.SVI):
     Raises:
         ArgumentError: For programs that are no modules, an objective that is no ``TermELBO``, or parameters on a
             manifold without a ``manifold_optim`` (or the reverse).
+
+    Example:
+        >>> method = vae((1, 8, 8))
+        >>> svi = SVI(method.model, method.guide, pyro.optim.Adam({"lr": 1e-3}), TermELBO())
+        >>> losses = [svi.step(torch.rand(16, 1, 8, 8)) for step in range(3)]  # 0-dim tensors on the device
+        >>> svi.index
+        3
     """
 
     def __init__(
@@ -207,7 +214,10 @@ def pyro_pair(model: nn.Module, guide: nn.Module) -> tuple[Callable[..., Any], C
             or a name that already stands for another tensor (it keeps that one).
 
     Example:
-        >>> svi = pyro.infer.SVI(*pyro_pair(model, guide), pyro.optim.Adam({"lr": 1e-3}), TermELBO())  # doctest: +SKIP
+        >>> method = vae((1, 8, 8))
+        >>> programs = pyro_pair(method.model, method.guide)
+        >>> svi = pyro.infer.SVI(*programs, pyro.optim.Adam({"lr": 1e-3}), method.elbo)
+        >>> loss = svi.step(torch.rand(16, 1, 8, 8))
     """
     check_programs(model, guide)
     check_contiguous(named_parameters(model, guide))

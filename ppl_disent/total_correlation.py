@@ -49,6 +49,14 @@ class TotalCorrelation(Opponent):
 
     Raises:
         ArgumentError: For an argument out of its range.
+
+    Example:
+        >>> method = csvae((1, 8, 8), labels=1, latent_dim=4)
+        >>> apart = TotalCorrelation(MLP(4 + 2, 2), sites=("z", "w_0"))  # between the two, not within
+        >>> method.elbo = TermELBO(terms={"tc": (6.0, apart)})
+        >>> run = method.fit(load("digits_bars"), steps=3, progress=False)
+        >>> list(run.history.filter(regex="tc|discriminator"))
+        ['extra.tc', 'discriminator.z_w_0']
     """
 
     count: Tensor

@@ -39,13 +39,10 @@ class JSONL:
         path: The file. What it held before is replaced by the run's own history, rows before a resume included.
 
     Example:
-        >>> import tempfile, torch
-        >>> from ppl_disent import vae
-        >>> path = Path(tempfile.mkdtemp(), "history.jsonl")
-        >>> x = torch.rand(16, 1, 4, 4)
-        >>> method = vae((1, 4, 4), latent_dim=2, network="mlp")
-        >>> run = method.fit(x, steps=4, log_every=2, callbacks=[JSONL(path)], progress=False, device="cpu")
-        >>> [json.loads(line)["step"] for line in path.read_text().splitlines()]
+        >>> import pandas
+        >>> track = JSONL("history.jsonl")
+        >>> run = vae((1, 8, 8)).fit(load("digits"), steps=4, log_every=2, callbacks=[track], progress=False)
+        >>> pandas.read_json("history.jsonl", lines=True)["step"].tolist()
         [2, 4]
     """
 
@@ -98,8 +95,9 @@ class TensorBoard:
         ArgumentError: Where the package is not installed, for x that are no images, or ``every`` below 1.
 
     Example:
-        >>> track = TensorBoard("runs/a", batch=data.batch(range(8)))  # doctest: +SKIP
-        >>> method.fit(data, steps=5000, callbacks=[track])  # doctest: +SKIP
+        >>> data = load("digits")
+        >>> track = TensorBoard("runs/a", batch=data.batch(range(8)))
+        >>> run = vae(data.shape, latent_dim=2).fit(data, steps=3, callbacks=[track], progress=False)
     """
 
     observes = True

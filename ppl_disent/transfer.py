@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Attribute transfer: data with one attribute changed, as each family of models does it.
 
-Each function decodes n data at P edits, ``(P, n, *x_shape)``, all else at the guide's means; :func:`ppl_disent.metrics.
-attribute_transfer` judges the result and :func:`ppl_disent.plots.transfer` shows it. One edit a call is P = 1.
+Each function decodes n data at P edits, ``(P, n, *x_shape)``, all else at the guide's means; one edit a call is P = 1.
+:func:`ppl_disent.attribute_transfer` judges the result and :func:`ppl_disent.plots.transfer` shows it.
 
 The edits are those that "Learning Latent Subspaces in Variational Autoencoders" (Klys et al., 2018),
 https://arxiv.org/abs/1812.06190, defines for its baselines and for itself.
@@ -37,6 +37,13 @@ def attribute_shift(q: Posterior, batch: Batch, labels: Tensor, attribute: int =
 
     Raises:
         DataError: If all data have the attribute, or none has it.
+
+    Example:
+        >>> from ppl_disent import transfer
+        >>> x, y = load("digits_bars").batch(range(200))
+        >>> q = vae((1, 8, 8), latent_dim=4).fit(x, steps=3, progress=False).posterior
+        >>> transfer.attribute_shift(q, (x,), y).shape
+        torch.Size([4])
     """
     codes = _encoded(q, batch, site)[site]
     on = _column(labels, attribute, len(codes)).to(codes.device) == 1
@@ -54,6 +61,14 @@ def shift(q: Posterior, batch: Batch, direction: Tensor, strengths: Tensor, *, s
         direction: ``(latent,)``, of :func:`attribute_shift`.
         strengths: How far, ``(P,)`` or ``(P, n)``: 1 puts the attribute on, -1 takes it off.
         site: A latent site.
+
+    Example:
+        >>> from ppl_disent import transfer
+        >>> x, y = load("digits_bars").batch(range(200))
+        >>> q = vae((1, 8, 8), latent_dim=4).fit(x, steps=3, progress=False).posterior
+        >>> direction = transfer.attribute_shift(q, (x,), y)
+        >>> transfer.shift(q, (x[:5],), direction, torch.tensor([-1.0, 0.0, 1.0])).shape
+        torch.Size([3, 5, 1, 8, 8])
     """
     sites = _encoded(q, batch, site)
     code = sites[site]
@@ -72,6 +87,13 @@ def relabel(q: Posterior, batch: Batch, attribute: int, values: Tensor) -> Tenso
         batch: ``(x, y)``, n data; they are encoded with these labels.
         attribute: Column of y.
         values: What it is set to, ``(P,)`` or ``(P, n)``: 1 is on, 0 is off; beyond them the edit is exaggerated.
+
+    Example:
+        >>> from ppl_disent import transfer
+        >>> data = load("digits_bars")
+        >>> q = cvae(data.shape, labels=1).fit(data, steps=3, progress=False).posterior
+        >>> transfer.relabel(q, data.batch(range(5)), 0, torch.tensor([0.0, 1.0])).shape  # off, on
+        torch.Size([2, 5, 1, 8, 8])
     """
     if len(batch) < 2:
         raise ArgumentError("batch", got=f"{len(batch)} field", expected="(x, y)")
@@ -95,6 +117,13 @@ def place(q: Posterior, batch: Batch, points: Tensor, *, site: str = "w_0") -> T
         batch: The fields that the guide takes, n data.
         points: ``(P, dim)`` or ``(P, n, dim)``.
         site: The site of the subspace.
+
+    Example:
+        >>> from ppl_disent import transfer
+        >>> data = load("digits_bars")
+        >>> q = csvae(data.shape, labels=1).fit(data, steps=3, progress=False).posterior
+        >>> transfer.place(q, data.batch(range(5)), torch.tensor([[0.0, 0.0], [3.0, 3.0]])).shape  # without, with
+        torch.Size([2, 5, 1, 8, 8])
     """
     sites = _encoded(q, batch, site)
     own = sites[site]

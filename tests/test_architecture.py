@@ -3,6 +3,7 @@
 """Imports point one way, importing has no side effect, files stay small."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -123,7 +124,9 @@ def test_guides_know_nothing_of_ours():
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_files_are_small(path: Path):
-    lines = len(path.read_text().splitlines())
+    # The example of a docstring is a test, which makes no file harder to read.
+    text = re.sub(r'\n\n *Example:\n(?s:.*?)(?=\n *""")', "", path.read_text())
+    lines = len(text.splitlines())
     assert lines <= 300 or str(path.relative_to(ROOT)) in LONG, f"{lines} lines"
 
 

@@ -17,6 +17,11 @@ class LinearAnnealing(KLScale):
 
     Source: Bowman et al., "Generating Sentences from a Continuous Space" (2016), https://arxiv.org/abs/1511.06349,
     section 3.1 (there a sigmoid; linear is what is commonly used). Step 1 has ``start``, step ``steps + 1`` ``stop``.
+
+    Example:
+        >>> annealing = LinearAnnealing("z", steps=4)  # in training: fit(..., callbacks=[annealing])
+        >>> [float(annealing.update()) for step in range(6)]
+        [0.0, 0.25, 0.5, 0.75, 1.0, 1.0]
     """
 
     def __init__(self, site: str, *, steps: int, start: float = 0.0, stop: float = 1.0) -> None:
@@ -44,6 +49,11 @@ class CyclicalAnnealing(KLScale):
         cycles: Number of cycles.
         ratio: Part of a cycle in which beta rises, in (0, 1].
         stop: beta at the end of each cycle.
+
+    Example:
+        >>> annealing = CyclicalAnnealing("z", period=4, cycles=2)
+        >>> [float(annealing.update()) for step in range(9)]
+        [0.0, 0.5, 1.0, 1.0, 0.0, 0.5, 1.0, 1.0, 1.0]
     """
 
     def __init__(self, site: str, *, period: int, cycles: int = 4, ratio: float = 0.5, stop: float = 1.0) -> None:

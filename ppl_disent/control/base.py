@@ -22,6 +22,14 @@ class KLScale(nn.Module):
     Args:
         site: The latent site whose KL divergence is weighted.
         **settings: What the callback was made with; compared when a run is resumed.
+
+    Example:
+        >>> from ppl_disent.control import KLScale
+        >>> class Bump(KLScale):  # any law of the step and of the KL
+        ...     def update(self, kl):
+        ...         self.count += 1
+        ...         return 1 + 3 * torch.exp(-self.count / 1000)
+        >>> run = vae((1, 8, 8)).fit(load("digits"), steps=3, callbacks=[Bump("z")], progress=False)
     """
 
     count: Tensor

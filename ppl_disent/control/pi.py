@@ -38,6 +38,14 @@ class PI(Feedback):
 
     Raises:
         ArgumentError: For an argument outside of its range.
+
+    Example:
+        >>> controller = PI("z", target=18.0, start=18.0)
+        >>> [round(float(controller.update(kl)), 3) for kl in (30.0, 24.0)]  # the KL is too large: beta rises
+        [1.022, 1.028]
+        >>> run = vae((1, 8, 8)).fit(load("digits"), steps=3, callbacks=[PI("z", target=5.0)], progress=False)
+        >>> list(run.history.filter(regex="beta|set_point"))
+        ['set_point.z', 'beta.z']
     """
 
     last: Tensor
@@ -111,6 +119,14 @@ class IncrementalPI(Feedback):
 
     Raises:
         ArgumentError: For an argument outside of its range.
+
+    Example:
+        >>> controller = IncrementalPI("z", target=18.0, start=18.0, beta_init=1.0, window=1)
+        >>> [round(float(controller.update(kl)), 3) for kl in (30.0, 18.0, 6.0)]  # too much, right, too little
+        [1.065, 1.06, 0.995]
+        >>> run = csvae((1, 8, 8), labels=1).fit(
+        ...     load("digits_bars"), steps=3, callbacks=[IncrementalPI("w_0", target=2.0)], progress=False
+        ... )
     """
 
     last: Tensor

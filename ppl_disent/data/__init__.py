@@ -82,6 +82,13 @@ def load(name: str, root: str | Path | None = None, **options: object) -> Datase
     Raises:
         ArgumentError: For a name that is not known, or an option that the loader does not have.
         DataError: For a file that is missing, damaged or not what was published.
+
+    Example:
+        >>> load("digits")
+        Arrays(1797 of shape (1, 8, 8), bernoulli, factors {'digit': 10})
+        >>> x, y = load("digits_bars", size=16, seed=1).batch([0, 1, 2])
+        >>> x.shape, y.shape
+        (torch.Size([3, 1, 16, 16]), torch.Size([3, 1]))
     """
     if name not in LOADERS:
         raise ArgumentError("name", got=name, expected=f"one of {sorted(LOADERS)}")

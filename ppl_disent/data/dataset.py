@@ -49,6 +49,13 @@ class Dataset(ABC):
     Raises:
         ArgumentError: For another likelihood.
         DataError: For factors, labels or continuous factors of the wrong shape, type or range.
+
+    Example:
+        >>> data = load("dsprites", every=(1, 5, 8, 8, 8))
+        >>> len(data), data.shape, data.factor_sizes
+        (480, (1, 64, 64), (3, 2, 5, 4, 4))
+        >>> train, test = data.split([0.75, 0.25], seed=0)
+        >>> (x,) = test.batch(range(10))
     """
 
     def __init__(
@@ -195,6 +202,12 @@ class Subset(Dataset):
     Args:
         whole: The data set that is looked at.
         index: Positions in it, as for :meth:`Dataset.batch`.
+
+    Example:
+        >>> from ppl_disent.data import Subset
+        >>> digits = load("digits")
+        >>> Subset(digits, (digits.factors[:, 0] == 3).nonzero()[:, 0])
+        Subset(183 of shape (1, 8, 8), bernoulli, factors {'digit': 10})
     """
 
     def __init__(self, whole: Dataset, index: Index) -> None:
@@ -234,6 +247,12 @@ class Arrays(Dataset):
     Raises:
         ArgumentError: For another likelihood.
         DataError: For shapes that disagree, or values of the wrong type or range.
+
+    Example:
+        >>> from ppl_disent.data import Arrays
+        >>> x, y = torch.rand(100, 1, 8, 8), torch.randint(2, (100, 1))
+        >>> data = Arrays(x, likelihood="bernoulli", labels=y, label_names=["glasses"])
+        >>> run = cvae(data.shape, labels=1).fit(data, steps=3, progress=False)
     """
 
     def __init__(

@@ -19,6 +19,11 @@ def digits() -> Dataset:
     References:
         Optical Recognition of Handwritten Digits (Alpaydin & Kaynak, 1998)
         https://archive.ics.uci.edu/ml/datasets/Optical+Recognition+of+Handwritten+Digits
+
+    Example:
+        >>> data = load("digits")
+        >>> data.factors[:6, 0]
+        tensor([0, 1, 2, 3, 4, 5])
     """
     from sklearn.datasets import load_digits
 

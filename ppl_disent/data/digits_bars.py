@@ -66,6 +66,14 @@ def digits_bars(
 
     Raises:
         ArgumentError: For an option of no use, or a correlation that labels of this probability cannot have.
+
+    Example:
+        >>> data = load("digits_bars", size=16, part="test")
+        >>> x, y = data.batch([0, 1])
+        >>> other = data.counterfactual([0, 1], "horizontal")  # a bar put in, or taken out
+        >>> back = data.counterfactual([0, 1], "horizontal", on=True)
+        >>> torch.equal(back[y[:, 0] == 1], x[y[:, 0] == 1])
+        True
     """
     for name, got, known in (
         ("attributes", attributes, (1, 2)),

@@ -67,6 +67,14 @@ def dsprites(root: str | Path | None = None, *, every: Sequence[int] = (1, 1, 1,
     References:
         dSprites: Disentanglement testing Sprites dataset (Matthey et al., 2017)
         https://github.com/google-deepmind/dsprites-dataset
+
+    Example:
+        >>> data = load("dsprites")
+        >>> data.factors[578560], data.factor_names
+        (tensor([2, 2, 5, 0, 0]), ('shape', 'scale', 'orientation', 'pos_x', 'pos_y'))
+        >>> (x,) = data.batch([578560])
+        >>> x.shape
+        torch.Size([1, 1, 64, 64])
     """
     steps = tuple(every) if isinstance(every, Sequence) else ()
     if len(steps) != len(SIZES) or not all(isinstance(n, int) and n > 0 for n in steps):

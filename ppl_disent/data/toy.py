@@ -65,6 +65,12 @@ def swiss_roll(
 
     References:
         Learning Latent Subspaces in Variational Autoencoders (Klys et al., 2018), https://arxiv.org/abs/1812.06190
+
+    Example:
+        >>> data = load("swiss_roll", n=1000)
+        >>> x, y = data.batch(range(5))
+        >>> x.shape, y.shape, data.continuous_names
+        (torch.Size([5, 3]), torch.Size([5, 1]), ('t', 'width'))
     """
     from sklearn.datasets import make_swiss_roll
 
@@ -96,6 +102,11 @@ def moons(*, n: int = 10_000, noise: float = 0.1, nuisance: float = 1.0, seed: i
 
     Raises:
         ArgumentError: For a bad ``n``, ``noise`` or ``nuisance``.
+
+    Example:
+        >>> data = load("moons", n=100)
+        >>> data.label_names, int(data.labels.sum())
+        (('lower moon',), 50)
     """
     from sklearn.datasets import make_moons
 
@@ -140,6 +151,11 @@ def blobs(
 
     Raises:
         ArgumentError: For fewer than two classes, or a bad number otherwise.
+
+    Example:
+        >>> data = load("blobs", n=90, classes=3)
+        >>> data.labels.sum(0)
+        tensor([30., 30., 30.])
     """
     from sklearn.datasets import make_blobs
 

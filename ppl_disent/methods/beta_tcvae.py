@@ -164,6 +164,11 @@ def beta_tcvae(
 
     Raises:
         ArgumentError: For an argument out of its range.
+
+    Example:
+        >>> run = beta_tcvae((1, 8, 8), beta=6.0).fit(load("digits"), steps=3, progress=False)
+        >>> list(run.history.filter(like="extra"))  # mutual information, total correlation, dimension-wise KL
+        ['extra.mi', 'extra.tc', 'extra.dwkl']
     """
     for name, value in (("beta", beta), ("alpha", alpha), ("gamma", gamma)):
         if not math.isfinite(value):

@@ -38,6 +38,11 @@ def beta_vae(
 
     Raises:
         ArgumentError: For an argument out of its range.
+
+    Example:
+        >>> run = beta_vae((1, 8, 8), beta=8.0).fit(load("digits"), steps=3, progress=False)
+        >>> run.history["kl_scale.z"].item()
+        8.0
     """
     method = vae(
         shape,

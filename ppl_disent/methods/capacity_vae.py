@@ -26,6 +26,14 @@ class Capacity(nn.Module):
         site: The latent site.
         capacity: Final C, nats.
         steps: Optimisation steps until then.
+
+    Example:
+        >>> from ppl_disent.methods import Capacity
+        >>> method, term = vae((1, 8, 8)), Capacity("z", capacity=5.0, steps=10)
+        >>> method.elbo = TermELBO(kl_scale=0.0, terms={"capacity": (100.0, term)})
+        >>> run = method.fit(load("digits"), steps=3, progress=False)
+        >>> float(term.capacity)  # of the step to come
+        2.0
     """
 
     count: Tensor
@@ -89,6 +97,12 @@ def capacity_vae(
 
     Raises:
         ArgumentError: For an argument out of its range.
+
+    Example:
+        >>> method = capacity_vae((1, 8, 8), capacity=25.0, capacity_steps=100)
+        >>> run = method.fit(load("digits"), steps=3, progress=False)
+        >>> run.history["capacity.z"].item()  # 25 nats after 100 steps
+        1.0
     """
     method = vae(
         shape,

@@ -31,7 +31,7 @@ def control_vae(
     network: str = "auto",
     lr: float = 1e-4,
 ) -> Method:
-    """ControlVAE: Shao et al. (2020), https://arxiv.org/abs/2004.05988; see :class:`ppl_disent.control.PI`.
+    """ControlVAE: Shao et al. (2020), https://arxiv.org/abs/2004.05988; see :class:`ppl_disent.PI`.
 
     Args:
         shape: Shape of one x.
@@ -53,6 +53,12 @@ def control_vae(
 
     Raises:
         ArgumentError: For an argument out of its range.
+
+    Example:
+        >>> method = control_vae((1, 8, 8), target_kl=5.0, every=2)
+        >>> run = method.fit(load("digits"), steps=4, log_every=1, progress=False)
+        >>> run.history["set_point.z"].round(2).tolist()
+        [0.5, 0.65, 0.65, 0.8]
     """
     method = vae(
         shape,

@@ -30,6 +30,12 @@ class Subspace(nn.Module):
         off: Mean and standard deviation, in all coordinates, for y_i = 0.
         on: The same for y_i = 1.
         learn: Learn means and scales, from these values on.
+
+    Example:
+        >>> from ppl_disent.methods.csvae import Subspace
+        >>> Subspace(2)(torch.tensor([0.0, 1.0])).mean  # without the attribute, with it
+        tensor([[0., 0.],
+                [3., 3.]])
     """
 
     mean: Tensor
@@ -64,6 +70,13 @@ class CSVAE(nn.Module):
         latent_dim: Number of coordinates of Z.
         subspaces: Maps y_i, ``(batch,)``, to p(w_i | y_i), for each label.
         likelihood: Maps the decoder's output to a distribution of batch shape ``(batch,)``.
+
+    Example:
+        >>> from ppl_disent.methods.csvae import CSVAE, Subspace
+        >>> model = CSVAE(MLP(4 + 2, (1, 8, 8)), 4, [Subspace(2)], Bernoulli())
+        >>> trace = pyro.poutine.trace(model).get_trace(torch.rand(5, 1, 8, 8), torch.ones(5, 1))
+        >>> trace.nodes["w_0"]["value"].shape
+        torch.Size([5, 2])
     """
 
     def __init__(
@@ -183,6 +196,14 @@ def csvae(
 
     Raises:
         ArgumentError: For an argument out of its range.
+
+    Example:
+        >>> data = load("digits_bars")
+        >>> q = csvae(data.shape, labels=1, latent_dim=4).fit(data, steps=3, progress=False).posterior
+        >>> {site: code.mean.shape[1] for site, code in q.encode(*data.batch(range(5))).items()}
+        {'z': 4, 'w_0': 2}
+        >>> q.swap("w_0", data.batch([0, 1]), data.batch([1, 0])).mean.shape  # each with the other's w
+        torch.Size([2, 1, 8, 8])
     """
     require_sizes(labels=labels, latent_dim=latent_dim)
     dims = [w_dim] * labels if isinstance(w_dim, int) else list(w_dim)

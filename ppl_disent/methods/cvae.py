@@ -38,6 +38,13 @@ class CVAE(nn.Module):
         likelihood: Maps the decoder's output to a distribution of batch shape ``(batch,)``.
         prior: Maps y, ``(batch, labels)``, to means and log variances of z, ``(batch, 2 * latent_dim)``; None for a
             standard normal.
+
+    Example:
+        >>> from ppl_disent.methods import CVAE
+        >>> model = CVAE(MLP(4 + 1, (1, 8, 8)), 4, 1, Bernoulli(), prior=MLP(1, 2 * 4))
+        >>> trace = pyro.poutine.trace(model).get_trace(torch.rand(5, 1, 8, 8), torch.ones(5, 1))
+        >>> trace.nodes["z"]["value"].shape
+        torch.Size([5, 4])
     """
 
     def __init__(
@@ -124,6 +131,13 @@ def cvae(
 
     Raises:
         ArgumentError: For an argument out of its range.
+
+    Example:
+        >>> data = load("digits_bars")
+        >>> q = cvae(data.shape, labels=1, latent_dim=4).fit(data, steps=3, progress=False).posterior
+        >>> x, y = data.batch(range(5))
+        >>> q.decode(x, 1 - y, z=q.encode(x, y)["z"].mean).mean.shape  # the same codes, the other label
+        torch.Size([5, 1, 8, 8])
     """
     require_sizes(labels=labels, latent_dim=latent_dim)
     if prior not in ("standard", "conditional"):

@@ -69,6 +69,11 @@ def cvae_if(
 
     Raises:
         ArgumentError: For an argument out of its range.
+
+    Example:
+        >>> run = cvae_if((1, 8, 8), labels=1, gamma=1.0).fit(load("digits_bars"), steps=3, progress=False)
+        >>> list(run.history.filter(regex="adversary|entropy"))
+        ['extra.adversary', 'adversary.z', 'label_entropy.z']
     """
     require_sizes(labels=labels, latent_dim=latent_dim)
     encode, decode = encoder(shape, 2 * latent_dim, network), networks(tuple(shape), latent_dim + labels, network)[1]

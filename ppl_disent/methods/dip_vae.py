@@ -23,6 +23,12 @@ class CovariancePenalty:
         part: ``"od"``, the sum over i != j of C_ij^2 (each pair twice), or ``"d"``, the sum over i of (C_ii - 1)^2.
         variant: ``"i"``: C is the covariance of q's means. ``"ii"``: that of z, with the mean of q's variances added.
         site: The latent site; its guide is a distribution of ``(batch, latent)`` independent coordinates.
+
+    Example:
+        >>> from ppl_disent.methods import CovariancePenalty
+        >>> method = vae((1, 8, 8))  # any pair with a Gaussian site
+        >>> method.elbo = TermELBO(terms={"od": (5.0, CovariancePenalty("od", variant="ii"))})
+        >>> run = method.fit(load("digits"), steps=3, progress=False)
     """
 
     def __init__(self, part: str, *, variant: str, site: str = "z") -> None:
@@ -77,6 +83,11 @@ def dip_vae(
 
     Raises:
         ArgumentError: For an argument out of its range.
+
+    Example:
+        >>> run = dip_vae((1, 8, 8), lambda_od=10.0, variant="ii").fit(load("digits"), steps=3, progress=False)
+        >>> list(run.history.filter(like="extra"))
+        ['extra.dip_od', 'extra.dip_d']
     """
     if variant not in ("i", "ii"):
         raise ArgumentError("variant", got=variant, expected="'i' or 'ii'")

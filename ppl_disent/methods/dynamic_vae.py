@@ -34,7 +34,7 @@ def dynamic_vae(
     network: str = "auto",
     lr: float = 1e-4,
 ) -> Method:
-    """DynamicVAE: Shao et al. (2020), https://arxiv.org/abs/2009.06795; see :class:`ppl_disent.control.IncrementalPI`.
+    """DynamicVAE: Shao et al. (2020), https://arxiv.org/abs/2009.06795; see :class:`ppl_disent.IncrementalPI`.
 
     The defaults are those for dSprites (shj1987/DynamicVAE-CVPR2022, 2D-sprites/run_dynamic.sh). The set point then
     reaches 20 nats after 780,999 steps: for a shorter run raise ``step`` or lower ``every`` and ``ramp``.
@@ -62,6 +62,12 @@ def dynamic_vae(
 
     Raises:
         ArgumentError: For an argument out of its range.
+
+    Example:
+        >>> method = dynamic_vae((1, 8, 8), target_kl=5.0, step=0.01, every=1, ramp=1, beta_init=2.0)
+        >>> run = method.fit(load("digits"), steps=3, progress=False)
+        >>> list(run.history.filter(regex="^kl|set_point|beta"))
+        ['kl.z', 'kl_scale.z', 'set_point.z', 'beta.z']
     """
     method = vae(
         shape,

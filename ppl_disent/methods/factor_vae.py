@@ -53,6 +53,12 @@ def factor_vae(
 
     Raises:
         ArgumentError: For an argument out of its range.
+
+    Example:
+        >>> method = factor_vae((1, 8, 8), gamma=10.0, discriminator_units=16)
+        >>> run = method.fit(load("digits"), steps=3, progress=False)
+        >>> list(run.history.filter(regex="tc|discriminator"))
+        ['extra.tc', 'discriminator.z']
     """
     if not math.isfinite(gamma):
         raise ArgumentError("gamma", got=gamma, expected="a finite number")

@@ -39,6 +39,13 @@ class StRKM(nn.Module):
     Args:
         decoder: Maps features ``(batch, l)`` to the mean of x, ``(batch, *x_shape)``.
         span: The subspace, of the guide.
+
+    Example:
+        >>> from guides import Span
+        >>> from ppl_disent import manifold
+        >>> from ppl_disent.methods import StRKM
+        >>> StRKM(MLP(8, (1, 8, 8)), Span(manifold.stiefel(8, 3))).decode(torch.zeros(5, 3)).shape
+        torch.Size([5, 1, 8, 8])
     """
 
     scale: Tensor
@@ -66,7 +73,16 @@ class StRKM(nn.Module):
 
 
 def pca_residual(step: Step) -> Tensor:
-    """PCA's loss in feature space, the mean of ``||phi - U U' phi||^2``; :class:`guides.Stiefel` returns its inside."""
+    """PCA's loss in feature space, the mean of ``||phi - U U' phi||^2``; :class:`guides.Stiefel` returns its inside.
+
+    Example:
+        >>> method = st_rkm((1, 8, 8), latent_dim=3, feature_dim=8)
+        >>> list(method.elbo.terms)
+        ['pca']
+        >>> step = method.elbo.evaluate(method.model, method.guide, torch.rand(5, 1, 8, 8))
+        >>> bool(step.extra["pca"] >= 0)
+        True
+    """
     residual: Tensor = step["residual"]
     return residual.square().sum(1).mean()
 
@@ -102,6 +118,12 @@ class Subspace:
         model: What is settled: the basis and the scales of p(h) and p(x | h).
         guide: What is settled: the mean of the features.
         rotation: As for :func:`ppl_disent.methods.principal.principal`.
+
+    Example:
+        >>> method = st_rkm((1, 8, 8), latent_dim=2, feature_dim=8)
+        >>> run = method.fit(load("digits"), steps=3, progress=False)
+        >>> list(run.history.filter(regex="U|spectrum"))
+        ['travel.U', 'orthonormality.U', 'spectrum.h.0', 'spectrum.h.1']
     """
 
     def __init__(self, model: StRKM, guide: Stiefel, *, rotation: str = "in_span") -> None:
@@ -211,6 +233,14 @@ def st_rkm(
 
     Raises:
         ArgumentError: For an argument out of its range.
+
+    Example:
+        >>> method = st_rkm((1, 8, 8), latent_dim=3, feature_dim=8)
+        >>> run = method.fit(load("digits"), steps=3, progress=False)
+        >>> run.history["orthonormality.U"].item() < 1e-5
+        True
+        >>> run.posterior.traverse("h", 0, [-2.0, 0.0, 2.0], units="sd").shape  # along the first principal direction
+        torch.Size([1, 3, 1, 8, 8])
     """
     from ppl_disent import manifold
 

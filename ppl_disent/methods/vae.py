@@ -26,6 +26,13 @@ class VAE(nn.Module):
         decoder: Maps ``(batch, latent_dim)`` to what the likelihood takes, ``(batch, *x_shape)``.
         latent_dim: Number of latent values.
         likelihood: Maps the decoder's output to a distribution of batch shape ``(batch,)``.
+
+    Example:
+        >>> from ppl_disent.methods import VAE
+        >>> model = VAE(MLP(4, (1, 8, 8)), 4, Bernoulli())
+        >>> trace = pyro.poutine.trace(model).get_trace(torch.rand(5, 1, 8, 8))  # a plain Pyro program
+        >>> trace.nodes["z"]["value"].shape
+        torch.Size([5, 4])
     """
 
     def __init__(self, decoder: nn.Module, latent_dim: int, likelihood: nn.Module) -> None:
@@ -66,6 +73,12 @@ def vae(
 
     Raises:
         ArgumentError: For an argument out of its range.
+
+    Example:
+        >>> method = vae((1, 8, 8), latent_dim=4)
+        >>> run = method.fit(load("digits"), steps=3, progress=False)
+        >>> run.posterior.sample(5).shape
+        torch.Size([5, 1, 8, 8])
     """
     if not isinstance(latent_dim, int) or latent_dim < 1:
         raise ArgumentError("latent_dim", got=latent_dim, expected="an integer of at least 1")

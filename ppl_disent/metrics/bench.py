@@ -115,7 +115,8 @@ def cases(n: int = 2560, seed: int = 0) -> list[Case]:
         ArgumentError: If n is not a positive integer.
 
     Example:
-        >>> [case.name for case in cases(256)]
+        >>> from ppl_disent.metrics import bench
+        >>> [case.name for case in bench.cases(256)]
         ['perfect', 'permuted', 'rotated', 'duplicated', 'entangled', 'noise']
     """
     if not isinstance(n, int) or n < 1:
@@ -195,7 +196,8 @@ def analytic(n: int = 2560, seed: int = 0) -> pd.DataFrame:
     """What they should give: a table of the same form as :func:`table`, NaN where there is no formula.
 
     Example:
-        >>> analytic(256).loc["modularity"].round(3).tolist()
+        >>> from ppl_disent.metrics import bench
+        >>> bench.analytic(256).loc["modularity"].round(3).tolist()
         [1.0, 1.0, 0.667, 1.0, 0.0, nan]
     """
     import pandas as pd
@@ -207,8 +209,9 @@ def scores(codes: Array, factors: Indices, seed: int = 0) -> dict[str, float]:
     """The column of :func:`table` of any codes ``(n, L)`` of discrete factors ``(n, K)``.
 
     Example:
-        >>> case = cases(256)[0]
-        >>> round(scores(case.codes, case.factors)["irs"], 3)
+        >>> from ppl_disent.metrics import bench
+        >>> case = bench.cases(256)[0]
+        >>> round(bench.scores(case.codes, case.factors)["irs"], 3)
         1.0
     """
     lasso = dci(codes, factors, estimator="lasso", seed=seed)

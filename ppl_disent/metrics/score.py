@@ -25,6 +25,7 @@ class Score:
         estimator: The estimator and its settings, in words.
 
     Example:
+        >>> from ppl_disent.metrics import Score
         >>> score = Score(0.5, {"shape": 1.0, "scale": 0.0}, estimator="by hand")
         >>> score
         Score(0.5; shape 1, scale 0; by hand)

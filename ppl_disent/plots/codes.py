@@ -33,6 +33,13 @@ def latent_kl(q: Posterior, *batch: Tensor, site: str = "z") -> Tensor:
 
     Raises:
         SiteError: For an unknown site, or one whose divergence is not known.
+
+    Example:
+        >>> from ppl_disent import plots
+        >>> data = load("digits")
+        >>> q = vae(data.shape, latent_dim=4).fit(data, steps=3, progress=False).posterior
+        >>> plots.latent_kl(q, *data.batch(range(100))).shape
+        torch.Size([4])
     """
     encoded = q.encode(*batch)
     if site not in encoded:
@@ -53,6 +60,14 @@ def scatter(codes: Mapping[str, Tensor], colours: Mapping[str, Tensor], *, point
 
     Raises:
         ArgumentError: For an empty mapping, or shapes that do not fit.
+
+    Example:
+        >>> from ppl_disent import plots
+        >>> data = load("digits_bars")
+        >>> q = csvae(data.shape, labels=1).fit(data, steps=3, progress=False).posterior
+        >>> x, y = data.batch(range(500))
+        >>> codes = {site: code.mean for site, code in q.encode(x, y).items()}
+        >>> plots.scatter({"w_0": codes["w_0"]}, {"bar": y[:, 0]}).savefig("codes.png")
     """
     named = {f"{site}[{i}]": c[:, i] for site, c in codes.items() if c.dim() == 2 for i in range(c.shape[1])}
     lengths = {len(values) for values in (*codes.values(), *colours.values())}
@@ -100,6 +115,12 @@ def marginals(codes: Tensor, *, name: str = "z", shown: int = 4, points: int = 2
 
     Raises:
         ArgumentError: For codes of another shape, or fewer than two.
+
+    Example:
+        >>> from ppl_disent import plots
+        >>> data = load("digits")
+        >>> q = vae(data.shape, latent_dim=4).fit(data, steps=3, progress=False).posterior
+        >>> plots.marginals(q.encode(*data.batch(range(500)))["z"].mean).savefig("marginals.png")
     """
     if codes.dim() != 2 or len(codes) < 2 or not codes.shape[1]:
         raise ArgumentError("codes", got=tuple(codes.shape), expected="(n, latent), n at least 2")

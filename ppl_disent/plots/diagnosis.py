@@ -31,6 +31,12 @@ def diagnosis(found: Diagnosis, *, shown: int = 24) -> Figure:
     Args:
         found: Of ``q.diagnose(*batch)``.
         shown: At most so many latent coordinates, those of largest KL.
+
+    Example:
+        >>> from ppl_disent import plots
+        >>> x = torch.rand(50, 1, 4, 4)
+        >>> q = vae((1, 4, 4), latent_dim=2).fit(x, steps=3, progress=False).posterior
+        >>> plots.diagnosis(q.diagnose(x, particles=100)).savefig("diagnosis.png")
     """
     coordinates, sites = found.coordinates[:shown], found.sites
     rows = 2 if found.evidence is not None else 1
@@ -90,6 +96,12 @@ def calibration(found: Calibration, *, shown: int = 8, bins: int = 20) -> Figure
         found: Of ``q.calibrate()``.
         shown: At most so many quantities.
         bins: Of the histograms of ranks.
+
+    Example:
+        >>> from ppl_disent import plots
+        >>> x = torch.rand(50, 1, 4, 4)
+        >>> q = vae((1, 4, 4), latent_dim=2).fit(x, steps=3, progress=False).posterior
+        >>> plots.calibration(q.calibrate(n=200, draws=19)).savefig("calibration.png")
     """
     from scipy.stats import binom
 

@@ -30,6 +30,12 @@ def reconstructions(q: Posterior, *batch: Tensor, n: int = 10) -> Figure:
 
     Raises:
         ArgumentError: If x are no images, or ``n`` is below 1.
+
+    Example:
+        >>> from ppl_disent import plots
+        >>> data = load("digits")
+        >>> q = vae(data.shape, latent_dim=4).fit(data, steps=3, progress=False).posterior
+        >>> plots.reconstructions(q, *data.batch(range(10))).savefig("reconstructions.png")
     """
     _check_images(batch)
     if n < 1:
@@ -49,6 +55,12 @@ def samples(q: Posterior, n: int = 40, *conditions: Tensor, columns: int = 10) -
 
     Raises:
         ArgumentError: If x are no images, or a number is below 1.
+
+    Example:
+        >>> from ppl_disent import plots
+        >>> data = load("digits")
+        >>> q = vae(data.shape, latent_dim=4).fit(data, steps=3, progress=False).posterior
+        >>> plots.samples(q, 20).savefig("samples.png")
     """
     if not isinstance(columns, int) or columns < 1:
         raise ArgumentError("columns", got=columns, expected="at least 1")
@@ -78,6 +90,12 @@ def traversal(
     Raises:
         ArgumentError: If x are no images, or ``kl`` does not fit the site.
         SiteError: For an unknown site, or one that is not normal.
+
+    Example:
+        >>> from ppl_disent import plots
+        >>> data = load("digits")
+        >>> q = vae(data.shape, latent_dim=4).fit(data, steps=3, progress=False).posterior
+        >>> plots.traversal(q, *data.batch(range(100))).savefig("traversal.png")
     """
     _check_images(batch)
     columns = torch.as_tensor(torch.arange(-5, 6) * 0.6 if values is None else values)
@@ -106,6 +124,14 @@ def transfer(x: Tensor, edits: Mapping[str, Tensor], *, points: Sequence[str] = 
 
     Raises:
         ArgumentError: If shapes do not fit.
+
+    Example:
+        >>> from ppl_disent import plots, transfer
+        >>> data = load("digits_bars")
+        >>> q = csvae(data.shape, labels=1).fit(data, steps=3, progress=False).posterior
+        >>> batch = data.batch(range(3))
+        >>> edits = transfer.place(q, batch, torch.tensor([[0.0, 0.0], [3.0, 3.0]]))
+        >>> plots.transfer(batch[0], {"CSVAE": edits}, points=["off", "on"]).savefig("transfer.png")
     """
     _check_images((x,))
     every = {name: edit if edit.dim() == 5 else edit[None] for name, edit in edits.items()}
@@ -153,6 +179,12 @@ def subspace(
     Raises:
         ArgumentError: If x are no images, or the site does not have these coordinates.
         SiteError: For an unknown site.
+
+    Example:
+        >>> from ppl_disent import plots
+        >>> data = load("digits_bars")
+        >>> q = csvae(data.shape, labels=1).fit(data, steps=3, progress=False).posterior
+        >>> plots.subspace(q, *data.batch([0]), site="w_0").savefig("plane.png")
     """
     _check_images(batch)
     first = tuple(field[:1] for field in batch)
@@ -185,6 +217,13 @@ def joint(
     Raises:
         ArgumentError: If x are no images, or for other than two sites, or points that do not fit them.
         SiteError: For an unknown site.
+
+    Example:
+        >>> from ppl_disent import plots
+        >>> data = load("digits_bars", attributes=2)
+        >>> q = csvae(data.shape, labels=2).fit(data, steps=3, progress=False).posterior
+        >>> path = torch.linspace(0, 3, 4)[:, None].expand(-1, 2)  # from off to on
+        >>> plots.joint(q, *data.batch([0]), paths={"w_0": path, "w_1": path}).savefig("joint.png")
     """
     _check_images(batch)
     if len(paths) != 2:

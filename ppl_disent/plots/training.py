@@ -34,6 +34,11 @@ def curves(history: pd.DataFrame) -> Figure:
 
     Raises:
         ArgumentError: For a history without rows, or without a loss.
+
+    Example:
+        >>> from ppl_disent import plots
+        >>> run = dynamic_vae((1, 8, 8)).fit(load("digits"), steps=4, log_every=1, progress=False)
+        >>> plots.curves(run.history).savefig("curves.png")
     """
     if "loss" not in history or history.empty:
         raise ArgumentError("history", got=list(history), expected="Run.history, with a loss and at least one row")
