@@ -320,7 +320,7 @@ pd.Posterior(method.model, method.guide).to_arviz(torch.rand(3, 6), draws=2)
             r"batch: got '1 fields', expected what Levels takes: \(x, y\)",
         ),
         (lambda q, x, y: q.to_arviz(x[:, :, :3], y), r"batch\[0\]: got \(8, 1, 3, 4\), expected \(n, 1, 4, 4\)"),
-        (lambda q, x, y: q.to_arviz(x, y[:3]), r"batch: got \[8, 3\], expected the tensors that the guide takes, of one length"),
+        (lambda q, x, y: q.to_arviz(x, y[:3]), r"batch: got \[8, 3\], .* of one length"),
         (lambda q, x, y: q.to_arviz(x[:0], y[:0]), r"batch: got \[0, 0\]"),
         (lambda q, x, y: q.to_arviz(x.numpy(), y), r"batch\[0\]: got array"),
         (lambda q, x, y: q.to_arviz(x, y, draws=0), "draws: got 0"),
