@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,9 @@ from ppl_disent.errors import SiteError, check_whole
 from ppl_disent.pair import Pair
 from ppl_disent.sites import common_latents, latents
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 Floats = npt.NDArray[np.float64]
 LEVEL = 0.01  # of the test, over all quantities together
 SIMULATIONS = 4999  # of uniform ranks, for the p-values
@@ -27,7 +31,7 @@ FIT = "log p(x | latents)"
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Calibration:
-    """What :meth:`ppl_disent.Posterior.calibrate` found, to ``print`` or draw (:func:`ppl_disent.plots.calibration`).
+    """What :meth:`ppl_disent.Posterior.calibrate` found, to ``print`` or draw (:meth:`plot`).
 
     If the guide is the posterior, a true latent lies anywhere among draws from it: its rank is uniform. Ranks that are
     U-shaped mean too narrow a guide, hump-shaped too wide a one, slanted one that lies to a side. The same is asked of
@@ -72,6 +76,12 @@ class Calibration:
     def ok(self) -> bool:
         """Whether no problem was found."""
         return not self.problems
+
+    def plot(self, **options: int) -> Figure:
+        """Its picture, with the options of :func:`ppl_disent.plots.calibration`."""
+        from ppl_disent.plots import calibration
+
+        return calibration(self, **options)
 
     def __repr__(self) -> str:
         n = len(next(iter(self.ranks.values())))

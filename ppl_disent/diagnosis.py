@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 import torch
@@ -21,6 +21,9 @@ from ppl_disent.metrics import gaussian_total_correlation
 from ppl_disent.pair import Pair, values_of
 from ppl_disent.sites import common_latents
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 SHARE = 0.05  # of the data that may be bad before it is said: k-hat is itself an estimate, and now and then too large
 ACTIVE = 0.01  # variance of a posterior mean, in variances of the prior
 EFFECTIVE = 0.1  # effective particles, of all
@@ -30,7 +33,7 @@ GAP = 0.1  # of the KL divergence of all sites
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Diagnosis:
-    """What :meth:`ppl_disent.Posterior.diagnose` found: ``print`` it, or draw it (:func:`ppl_disent.plots.diagnosis`).
+    """What :meth:`ppl_disent.Posterior.diagnose` found: ``print`` it, or draw it (:meth:`plot`).
 
     What counts as a problem, where the first two must be so for more than 5 % of the data:
 
@@ -87,6 +90,12 @@ class Diagnosis:
     def ok(self) -> bool:
         """Whether no problem was found."""
         return not self.problems
+
+    def plot(self, **options: int) -> Figure:
+        """Its picture, with the options of :func:`ppl_disent.plots.diagnosis`."""
+        from ppl_disent.plots import diagnosis
+
+        return diagnosis(self, **options)
 
     @property
     def per_datum(self) -> pd.DataFrame:

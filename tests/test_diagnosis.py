@@ -155,7 +155,7 @@ def test_point_masses_are_said_and_the_rest_is_diagnosed():
     assert found.evidence is None
     assert found.coordinates["kl"].isna().all()
     np.testing.assert_allclose(sorted(found.coordinates["activity"]), sorted(x[:, :Z].var(0).numpy()))
-    assert isinstance(plots.diagnosis(found), Figure)
+    assert isinstance(found.plot(), Figure)
     assert "point mass" in str(found)
 
 
