@@ -64,7 +64,7 @@ FREE = {
         "ppl_disent.transfer",
     },
 }
-# Rooms below ppl_disent that may ask a free one, which does not import them: a finding draws itself when it is asked to.
+# Rooms below ppl_disent that may ask a free one, which does not import them: a finding draws itself when asked to.
 ASKS = {
     "ppl_disent.diagnosis": {"ppl_disent.metrics", "ppl_disent.plots"},
     "ppl_disent.calibration": {"ppl_disent.plots"},

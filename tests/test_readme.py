@@ -31,7 +31,7 @@ def test_open_a_run_again(tmp_path, capsys):
     method = pd.dynamic_vae((1, 64, 64), target_kl=5.0)
     options = {"steps": 2, "batch_size": 8, "progress": False, "device": "cpu"}
     method.fit(pd.load("dsprites"), checkpoint=tmp_path / "checkpoint.pt", **options)
-    code = block("Run.load").replace('"runs/dynamic_vae-dsprites-s1"', repr(str(tmp_path))).replace("(1000,)", "(100,)")
+    code = block("mig(codes").replace('"runs/dynamic_vae-dsprites-s1"', repr(str(tmp_path))).replace("(1000,)", "(100,)")
     names: dict = {}
     exec(code, names)
     assert names["strip"].shape == (1, 9, 1, 64, 64)
@@ -47,3 +47,18 @@ def test_change_an_attribute(tmp_path, monkeypatch):
     assert names["edits"].shape == (9, 2, 1, 16, 16)
     assert names["bars"].shape == (2, 1, 16, 16)
     assert {file.name for file in tmp_path.iterdir()} == {"transfer.png", "plane.png"}
+
+
+def test_trust_a_posterior(tmp_path, monkeypatch, capsys):
+    torch.set_default_dtype(torch.float32)
+    method = pd.dynamic_vae((1, 64, 64), target_kl=5.0, network="burgess")
+    options = {"steps": 2, "batch_size": 8, "progress": False, "device": "cpu"}
+    method.fit(pd.load("dsprites"), checkpoint=tmp_path / "run" / "checkpoint.pt", **options)
+    monkeypatch.chdir(tmp_path)
+    code = block("q.diagnose").replace('"runs/dynamic_vae-dsprites-s1"', '"run"').replace("15_000", "100_000")
+    names: dict = {}
+    exec(code.replace("particles=200", "particles=25").replace("n=200, draws=99", "n=100, draws=19"), names)
+    assert names["d"].problems
+    assert (tmp_path / "diagnosis.png").stat().st_size > 10_000
+    assert names["found"].posterior.sizes["draw"] == 50
+    assert "Diagnosis on 8 data" in capsys.readouterr().out
