@@ -16,7 +16,7 @@ from pyro import poutine
 from torch import Tensor
 
 from ppl_disent.errors import SiteError, check_whole
-from ppl_disent.pair import Pair
+from ppl_disent.pair import Pair, Unobserved
 from ppl_disent.sites import common_latents, latents
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def calibrate(pair: Pair, conditions: tuple[Tensor, ...], n: int, draws: int, ro
 def _ranked(pair: Pair, batch: tuple[Tensor, ...], draws: int) -> dict[str, tuple[Tensor, Tensor]]:
     """For each quantity of some data made by the model, rank and standardised deviation of the truth, ``(n,)`` each."""
     n = len(batch[0])
-    truth = poutine.trace(poutine.uncondition(pair.model)).get_trace(*batch)
+    truth = poutine.trace(Unobserved()(pair.model)).get_trace(*batch)
     made = [name for name, site in latents(truth).items() if site["infer"].get("was_observed")]
     x = truth.nodes[made[0]]["value"] if len(made) == 1 else None
     if x is None or x.numel() != batch[0].numel():

@@ -17,11 +17,10 @@ import torch
 from pyro import poutine
 from pyro.poutine import Trace
 from pyro.poutine.messenger import Messenger
-from pyro.poutine.uncondition_messenger import UnconditionMessenger
 from torch import Tensor
 
 from ppl_disent.errors import ArgumentError, SiteError
-from ppl_disent.pair import Pair, log_density
+from ppl_disent.pair import Pair, Unobserved, computed, log_density
 from ppl_disent.sites import latents, samples
 
 DENSITIES = ("log_likelihood", "sample_stats")
@@ -140,7 +139,7 @@ def _answers(
     """What there is to say of a draw for each of the rows ``index`` of a batch; predictions for the first ``few``."""
     rows, own = len(index), tuple(field[index] for field in batch)
     guide_trace, trace = pair.at_rows(index).traces(own)
-    seen = [name for name, site in samples(trace).items() if site["is_observed"] and not _computed(site)]
+    seen = [name for name, site in samples(trace).items() if site["is_observed"] and not computed(site)]
     hidden = [name for name in samples(trace) if name not in seen]
 
     def values(group: str, trace: Trace) -> Iterator[Answer]:
@@ -148,7 +147,7 @@ def _answers(
             for name in hidden:
                 yield Answer(group, name, trace.nodes[name]["value"], _local(trace.nodes[name], rows))
         if (predictive := f"{group}_predictive") in wanted and few:
-            given = {name: trace.nodes[name]["value"] for name in hidden if not _computed(trace.nodes[name])}
+            given = {name: trace.nodes[name]["value"] for name in hidden if not computed(trace.nodes[name])}
             given = {name: v[:few] if _local(trace.nodes[name], rows) else v for name, v in given.items()}
             # In this order: a condition inside of `Unobserved` would be forgotten.
             model = poutine.condition(Unobserved()(pair.model), data=given)
@@ -195,14 +194,6 @@ def _field_names(pair: Pair, count: int) -> list[str]:
     return [names[i] if i < len(names) else f"field_{i}" for i in range(count)]
 
 
-class Unobserved(UnconditionMessenger):
-    """Draws what is observed. Pyro's own would draw what is computed too, in a shape with the plates' sizes."""
-
-    def _pyro_sample(self, msg: Any) -> None:
-        if not _computed(msg):
-            super()._pyro_sample(msg)
-
-
 class Until(Messenger):
     """Ends a program after a site, so that what comes after it is not computed."""
 
@@ -216,10 +207,6 @@ class Until(Messenger):
     def _pyro_post_sample(self, msg: Any) -> None:
         if msg["name"] == self.site:
             raise self.Reached
-
-
-def _computed(site: Any) -> bool:
-    return bool(site["infer"].get("_deterministic"))
 
 
 def _local(site: Any, rows: int) -> bool:

@@ -16,6 +16,7 @@ from pyro import poutine
 from pyro.distributions import Delta, Distribution
 from pyro.poutine import Trace
 from pyro.poutine.messenger import Messenger
+from pyro.poutine.uncondition_messenger import UnconditionMessenger
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor, nn
 
@@ -197,6 +198,19 @@ def apart(seed: int) -> int:
     """Another seed: draws that begin with ``seed`` itself would repeat the noise of data that were made with it."""
     check_whole(0, seed=seed)
     return int(np.random.SeedSequence((seed, 1)).generate_state(1, np.uint64)[0]) >> 1
+
+
+class Unobserved(UnconditionMessenger):
+    """Draws what is observed. Pyro's own would draw what is computed too, in a shape with the plates' sizes."""
+
+    def _pyro_sample(self, msg: Any) -> None:
+        if not computed(msg):
+            super()._pyro_sample(msg)
+
+
+def computed(site: Any) -> bool:
+    """Whether a site is a ``pyro.deterministic`` one."""
+    return bool(site["infer"].get("_deterministic"))
 
 
 class AtMean(Messenger):

@@ -14,7 +14,7 @@ from pyro.distributions import Distribution
 from torch import Tensor, nn
 
 from ppl_disent.errors import ArgumentError, SiteError
-from ppl_disent.pair import AtMean, Pair, Shapes, values_of
+from ppl_disent.pair import AtMean, Pair, Shapes, Unobserved, values_of
 from ppl_disent.sites import latents, takes_conditions
 
 if TYPE_CHECKING:
@@ -90,8 +90,8 @@ class Posterior:
             if len(batch) < (fields := len(self._pair.shapes or [None])):
                 if not batch and fields > 1 and takes_conditions(self.model):
                     raise ArgumentError("batch", got="nothing", expected="the conditions of the model, beside x")
-                # In this order: a condition inside of `uncondition` would be forgotten.
-                blank, model = self._pair.blank(lengths.pop()), poutine.uncondition(self.model)
+                # In this order: a condition inside of `Unobserved` would be forgotten.
+                blank, model = self._pair.blank(lengths.pop()), Unobserved()(self.model)
                 batch = (*blank[: fields - len(batch)], *batch)
             return self._pair.decode(model, batch, sites)
 
@@ -113,7 +113,7 @@ class Posterior:
             raise ArgumentError("n", got=n, expected="an integer of at least 1")
         with self._pair.quiet():
             batch = self._pair.generated(n, conditions)
-            p = self._pair.decode(poutine.uncondition(self.model), batch, {})
+            p = self._pair.decode(Unobserved()(self.model), batch, {})
             return p.sample() if noise else p.mean
 
     def traverse(

@@ -116,3 +116,24 @@ def test_eval_mode_and_no_gradient_only_while_asked(fitted):
 def test_bad_questions(fitted, ask, message):
     with pytest.raises(ValueError, match=message):
         ask(*fitted)
+
+
+class Computes(Model):
+    """x looks at what the model has computed from its latents."""
+
+    def forward(self, x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(x.new_zeros(2), 1.0).to_event(1))
+            w = pyro.sample("w", dist.Normal(self.prior(z), 0.5).to_event(1))
+            both = pyro.deterministic("both", torch.cat([z, w], -1))
+            logits = self.decoder(both)
+            pyro.sample("x", dist.Bernoulli(logits=logits, validate_args=False).to_event(3), obs=x)
+
+
+def test_what_a_model_computes_is_not_drawn_anew_in_samples():
+    """Pyro's ``uncondition`` takes it for observed, and gives it the sizes of the plate twice."""
+    q = pd.Posterior(Computes(), Guide(), shapes=[((1, 4, 4), torch.get_default_dtype())])
+    assert q.sample(5).shape == (5, 1, 4, 4)
+    z = torch.randn(5, 2)
+    assert q.decode(z=z).mean.shape == (5, 1, 4, 4)
+    assert q.calibrate(n=100, draws=19).draws == 19

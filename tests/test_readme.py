@@ -31,7 +31,9 @@ def test_open_a_run_again(tmp_path, capsys):
     method = pd.dynamic_vae((1, 64, 64), target_kl=5.0)
     options = {"steps": 2, "batch_size": 8, "progress": False, "device": "cpu"}
     method.fit(pd.load("dsprites"), checkpoint=tmp_path / "checkpoint.pt", **options)
-    code = block("mig(codes").replace('"runs/dynamic_vae-dsprites-s1"', repr(str(tmp_path))).replace("(1000,)", "(100,)")
+    code = (
+        block("mig(codes").replace('"runs/dynamic_vae-dsprites-s1"', repr(str(tmp_path))).replace("(1000,)", "(100,)")
+    )
     names: dict = {}
     exec(code, names)
     assert names["strip"].shape == (1, 9, 1, 64, 64)
