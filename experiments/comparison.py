@@ -9,10 +9,10 @@ from itertools import cycle
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from experiments.scores import Figure as Named
 from experiments.tables import interval
+from ppl_disent.plots.figure import Figure
 from ppl_disent.plots.training import COLOURS
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")

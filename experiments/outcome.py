@@ -129,7 +129,7 @@ def _disentanglement(codes: Codes, data: Dataset) -> dict[str, Any]:
 
 def draw(run: Run, data: Dataset, codes: Codes) -> dict[str, Figure]:
     """The pictures by file name; without those of images where the data are none."""
-    figures = {"curves.png": plots.curves(run.history)}
+    figures: dict[str, Figure] = {"curves.png": plots.curves(run.history)}
     if len(data.shape) == 3 and data.shape[0] in (1, 3):
         q, kl = run.posterior, codes.kl
         site = max(kl, key=lambda z: float(kl[z].sum()))

@@ -191,3 +191,9 @@ def test_matplotlib_is_handed_no_tensor(fitted, tmp_path, monkeypatch):
         plots.traversal(run.posterior, x),
     ):
         save(figure, tmp_path)
+
+
+def test_notebooks_show_pictures_as_pictures(fitted):
+    run, x = fitted
+    for figure in (plots.curves(run.history), plots.reconstructions(run.posterior, x)):
+        assert figure._repr_png_().startswith(b"\x89PNG")

@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor
 from torch.distributions import Normal
 
 from ppl_disent.divergence import coordinate_kl
 from ppl_disent.errors import ArgumentError, SiteError
+from ppl_disent.plots.figure import Figure
 from ppl_disent.plots.training import COLOURS
 
 if TYPE_CHECKING:

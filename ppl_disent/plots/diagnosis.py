@@ -8,8 +8,8 @@ import textwrap
 from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.figure import Figure
 
+from ppl_disent.plots.figure import Figure
 from ppl_disent.plots.training import COLOURS
 
 if TYPE_CHECKING:

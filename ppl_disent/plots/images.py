@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from ppl_disent.errors import ArgumentError, SiteError
 from ppl_disent.plots.codes import latent_kl
+from ppl_disent.plots.figure import Figure
 from ppl_disent.transfer import place
 
 if TYPE_CHECKING:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import torch
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from ppl_disent.errors import ArgumentError
+from ppl_disent.plots.figure import Figure
 
 if TYPE_CHECKING:
     import pandas as pd
