@@ -3,7 +3,7 @@
 """Pictures of a run and of a posterior.
 
 Every function returns a ``matplotlib.figure.Figure`` of its own: pyplot and its global state are not used, so a picture
-comes out the same in a script, on a machine without a screen and in a notebook, which shows it. Save it with ``figure.savefig(path)``.
+comes out the same in a script, on a machine without a screen and in a notebook. Save it with ``figure.savefig(path)``.
 """
 
 from ppl_disent.plots.codes import latent_kl as latent_kl
