@@ -209,13 +209,13 @@ def joint_counts(codes: Indices, factors: Factors) -> list[Array]:
     Returns:
         K arrays ``(L, B, n_k)``, where B - 1 is the largest index in ``codes``.
     """
-    latents, bins = codes.shape[1], int(codes.max()) + 1
-    cells = codes + bins * np.arange(latents)
+    bins = int(codes.max()) + 1
+    columns = np.ascontiguousarray(codes.T)
     return [
-        np.bincount((cells * size + classes[:, None]).ravel(), minlength=latents * bins * size)
-        .reshape(latents, bins, size)
+        np.stack([np.bincount(column * size + classes, minlength=bins * size) for column in columns])
+        .reshape(-1, bins, size)
         .astype(np.float64)
-        for classes, size in zip(factors.classes.T, factors.sizes)
+        for classes, size in zip(np.ascontiguousarray(factors.classes.T), factors.sizes)
     ]
 
 
