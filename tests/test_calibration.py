@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Ranks are uniform for the exact guide; other guides are found wrong, by how much, and in the right words."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -214,6 +215,14 @@ def test_it_prints_and_draws_itself(tmp_path):
     heights = figure.axes[0].patches[0].get_data().values
     groups = [len(group) / 51 for group in np.array_split(np.arange(51), 20)]
     assert float((heights * groups).sum()) == pytest.approx(1)
+
+
+def test_no_frame_is_empty():
+    found, _ = calibrated(n=100, draws=19)
+    names, rank = [f"q{i}" for i in range(5)], next(iter(found.ranks.values()))
+    table = found.table.iloc[[0] * 5].set_axis(names)
+    five = dataclasses.replace(found, ranks=dict.fromkeys(names, rank), table=table)
+    assert sum(panel.get_visible() for panel in five.plot().axes) == 5 + 2
 
 
 def test_data_made_by_the_same_seed_are_not_correlated_with_the_draws():

@@ -118,7 +118,8 @@ def calibration(found: Calibration, *, shown: int = 8, bins: int = 20) -> Figure
     edges = np.array([group[0] for group in groups] + [draws + 1])
     expected = n * np.diff(edges) / (draws + 1)
     low, high = (binom.ppf(p, n, expected / n) / expected for p in (0.005, 0.995))
-    for panel, (name, row) in zip(panels, worst.iterrows()):
+    # In this order: it is `panels` that must not be asked once more at the end.
+    for (name, row), panel in zip(worst.iterrows(), panels):
         counts = np.histogram(found.ranks[str(name)], edges)[0]
         panel.stairs(counts / expected, edges, fill=True, color=GOOD, alpha=0.8)
         panel.stairs(high, edges, baseline=low, fill=True, color="black", alpha=0.2)
