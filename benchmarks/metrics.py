@@ -5,7 +5,8 @@
 Run with ``python -m benchmarks.metrics [name ...]``: a table over N at 10 latents, then over the number of latents at
 2,000 points. Times are of the processor, and belong to the machine: ratios mean something. ``growth`` is our time over
 that of the line above, over which N (or the number of latents) grew fourfold; ``MiB`` the most that our call held
-beyond its inputs. Boosting on binned codes is not the same algorithm as ordinary boosting: see ``dci`` for how scores differ.
+beyond its inputs. Boosting on binned codes is not the same algorithm as ordinary boosting: see ``dci`` for how scores
+differ.
 """
 
 from __future__ import annotations
