@@ -5,7 +5,8 @@
 Run with ``python -m benchmarks.metrics [name ...]``: a table over N at 10 latents, then over the number of latents at
 2,000 points. Times are of the processor, and belong to the machine: ratios mean something. ``growth`` is our time over
 that of the line above, over which N (or the number of latents) grew fourfold; ``MiB`` the most that our call held
-beyond its inputs. Boosting on binned codes is not the same algorithm as ordinary boosting: see ``dci`` for how scores differ.
+beyond its inputs. Boosting on binned codes is not the same algorithm as ordinary boosting: see ``dci`` for how scores
+differ.
 """
 
 from __future__ import annotations
@@ -14,12 +15,14 @@ import math
 import statistics
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from sklearn.exceptions import ConvergenceWarning
 
 from benchmarks import plain_metrics as plainly
 from benchmarks.plain_metrics import SIZES, VOTES, draw, images, network, three_runs
@@ -128,6 +131,7 @@ def compare(name: str, points: int, latents: int, above: float) -> float:
 
 
 def main() -> None:
+    warnings.simplefilter("ignore", ConvergenceWarning)  # of plain classifiers, which stop where the published ones do
     chosen = [name for name in PAIRS if not sys.argv[1:] or any(word in name for word in sys.argv[1:])]
     head = f"{'metric':>24} {'N':>7} {'L':>4} {'ours, ms':>9} {'plain, ms':>10}  ratio, range"
     print(f"{head:<84} {'growth':>7} {'MiB':>7}  {'value':<8} {'differs':>8}")
