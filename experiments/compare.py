@@ -7,7 +7,6 @@ For instance: python -m experiments.compare --data digits --methods vae beta_vae
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from inspect import signature
@@ -180,13 +179,11 @@ def run(
     train, test = parts(**data)
     torch.manual_seed(seed)
     made = BUILDERS[builder](train.shape, **method)
-    began = time.perf_counter()
     fitted = trained(made, train, folder, steps=steps, batch_size=batch_size, seed=seed)
-    seconds = time.perf_counter() - began
     figures, codes = scores(fitted, test, conditional="labels" in method)
     mean, kl = torch.cat(list(codes.mean.values()), 1)[:KEPT], torch.cat(list(codes.kl.values()))
     np.savez(folder / "codes.npz", mean=mean.numpy(), kl=kl.numpy())
-    return {"figures": figures | {"seconds": seconds}}
+    return {"figures": figures}
 
 
 def collect(configs: Sequence[Config], results: Sequence[Mapping[str, Any] | None], out: Path) -> pd.DataFrame:
@@ -235,7 +232,7 @@ def report(every: pd.DataFrame) -> tuple[str, dict[str, Any]]:
             differences(made, heads, models[0]),
         ]
     drawn = {c: FIGURES[c] for c in FIGURES if made[c].notna().any()}
-    ranks = correlations(made, {c: f for c, f in drawn.items() if c != "seconds"})
+    ranks = correlations(made, drawn)
     files: dict[str, Any] = {"rank_correlations.csv": ranks}
     if len(ranks) > 1:
         files["rank_correlations.png"] = heat(ranks)

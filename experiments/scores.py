@@ -61,7 +61,6 @@ FIGURES = {
     "total_correlation": Figure("total correlation of means, nats", -1),
     "mutual_information": Figure("mean mutual information of means, nats", -1),
     "udr": Figure("UDR", 1),
-    "seconds": Figure("seconds of training", -1),
 }
 
 

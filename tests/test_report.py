@@ -139,7 +139,7 @@ def test_a_page_needs_nothing_else_and_everything_has_a_name(folder, name):
 def test_strips_are_traversals_ordered_by_kl(folder, name):
     found = Page((folder(name) / "report.html").read_text(encoding="utf-8"))
     run, config = pd.Run.load(folder(name)), json.loads((folder(name) / "config.json").read_text())["options"]
-    data = pd.load(config["data"], **train.data_options(config["data_options"]))
+    data = pd.load(config["data"], **train.assignments(config["data_options"]))
     q, codes = run.posterior, encode(run, data, progress=False)
     order = [(site, i) for site, kl in codes.kl.items() for i in kl.argsort(descending=True, stable=True).tolist()]
     ranges = found.all("input")
