@@ -70,6 +70,11 @@ class Studied:
             assert self.driver.poll() is None
             time.sleep(0.05)
 
+    def kill(self):
+        self.driver.kill()
+        self.driver.stdout.close()
+        self.driver.wait()
+
     def result(self):
         out, _ = self.driver.communicate(timeout=500)
         assert self.driver.returncode == 0
@@ -95,8 +100,7 @@ def test_killed_workers_and_drivers_lose_nothing(tmp_path, undisturbed):
     children = subprocess.check_output(["pgrep", "-P", str(first.driver.pid)], text=True).split()
     os.kill(int(children[0]), signal.SIGKILL)
     first.wait_until("began", 3)
-    first.driver.kill()
-    first.driver.wait()
+    first.kill()
     again = Studied(tmp_path, "processes", {})
     assert again.result() == undisturbed
     assert again.ended() == ALL_ONCE
@@ -127,8 +131,7 @@ def test_a_cluster_that_loses_a_node_and_its_driver_loses_nothing(tmp_path, undi
         first.wait_until("began", 2)
         print("remove the second node", file=cluster.stdin)
         first.wait_until("ended", 2)
-        first.driver.kill()
-        first.driver.wait()
+        first.kill()
         again = Studied(tmp_path, "ray", environment)
         assert again.result() == undisturbed
         assert again.ended() == ALL_ONCE
