@@ -178,7 +178,15 @@ def test_one_image_is_decoded_for_a_datum_not_one_for_each_slider(monkeypatch):
     assert len(decoded) == 3
 
 
-def test_bad_questions(monkeypatch):
+def test_without_the_extra_it_is_named(monkeypatch):
+    q, batch = fitted("cvae", labels=2)
+    monkeypatch.setitem(sys.modules, "ipywidgets", None)
+    with pytest.raises(pd.ArgumentError, match=r"pip install 'ppl-disent\[notebooks\]'"):
+        q.explore(*batch)
+
+
+def test_bad_questions():
+    pytest.importorskip("ipywidgets")
     q, (x, y) = fitted("cvae", labels=2)
     with pytest.raises(pd.ArgumentError, match=r"x: got \(6, 64\), expected images"):
         q.explore(x.flatten(1), y)
@@ -186,6 +194,3 @@ def test_bad_questions(monkeypatch):
         q.explore()
     with pytest.raises(pd.ArgumentError, match="expected 2 names"):
         q.explore(x, y, label_names=("one",))
-    monkeypatch.setitem(sys.modules, "ipywidgets", None)
-    with pytest.raises(pd.ArgumentError, match=r"pip install 'ppl-disent\[notebooks\]'"):
-        q.explore(x, y)
