@@ -27,10 +27,12 @@ def tradeoff(every: pd.DataFrame, x: Mapping[str, Named], y: Mapping[str, Named]
         y: The figures up, a panel each.
     """
     ((across, named),) = x.items()
-    figure = Figure(figsize=(1.2 + 3.4 * len(y), 3.9), dpi=150, layout="constrained")
+    styles, across_legend = _styles(every), 1 + len(y)
+    height = 3.4 + 0.25 * -(-len(styles) // across_legend)
+    figure = Figure(figsize=(1.2 + 3.4 * len(y), height), dpi=150, layout="constrained")
     panels = figure.subplots(1, len(y), squeeze=False)[0]
     for panel, (up, what) in zip(panels, y.items()):
-        for model, colour, marker in _styles(every):
+        for model, colour, marker in styles:
             own = every.loc[model, [across, up]].astype(float).dropna()
             if own.empty:
                 continue
@@ -45,7 +47,7 @@ def tradeoff(every: pd.DataFrame, x: Mapping[str, Named], y: Mapping[str, Named]
         panel.spines[["top", "right"]].set_visible(False)
         panel.grid(alpha=0.3)
     handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(4, len(labels)), frameon=False)
+    figure.legend(handles, labels, loc="outside lower center", ncols=across_legend, frameon=False)
     return figure
 
 
